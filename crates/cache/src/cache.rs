@@ -220,11 +220,18 @@ impl Cache {
     /// notified in the background. Not to be called when the outcome of the commit is not known: the relay publishes the change then,
     /// if there is one.
     pub async fn wrote(&self, key: &Key, version: i64) {
-        self.inner.observer.records.note(key.as_str(), self.inner.now(), Op::Wrote { version });
-        self.inner.raise(key.text(), version).await;
-        self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
-        self.spread(key, Some(version));
+        self.raise(key, version).await;
+        self.spread(&[(key, Some(version))]);
         own_writes::add_to_reply(key, version);
+    }
+
+    /// [`Cache::wrote`] of a key that the aggregate `whole` shows, and [`Cache::touched`] of that: one message tells of both.
+    pub async fn wrote_part(&self, key: &Key, version: i64, whole: &Key) {
+        self.raise(key, version).await;
+        self.inner.put_barrier(whole.text()).await;
+        self.spread(&[(key, Some(version)), (whole, None)]);
+        own_writes::add_to_reply(key, version);
+        self.add_aggregate_to_reply(whole).await;
     }
 
     /// Tells the cache, after the commit and before the reply, that this process changed something in the aggregate
@@ -235,7 +242,17 @@ impl Cache {
     /// write stays committed and its reply has no token for this key.
     pub async fn touched(&self, key: &Key) {
         self.inner.put_barrier(key.text()).await;
-        self.spread(key, None);
+        self.spread(&[(key, None)]);
+        self.add_aggregate_to_reply(key).await;
+    }
+
+    async fn raise(&self, key: &Key, version: i64) {
+        self.inner.observer.records.note(key.as_str(), self.inner.now(), Op::Wrote { version });
+        self.inner.raise(key.text(), version).await;
+        self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
+    }
+
+    async fn add_aggregate_to_reply(&self, key: &Key) {
         if !token::is_expected() {
             return;
         }
@@ -327,12 +344,13 @@ impl Cache {
     }
 
     /// Notifies Redis and the others in the background; a hint wakes the relay, wherever it runs.
-    fn spread(&self, key: &Key, version: Option<i64>) {
+    fn spread(&self, changes: &[(&Key, Option<i64>)]) {
         self.inner.wake.notify_one();
-        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        let inner = Arc::clone(&self.inner);
+        let changes: Vec<_> = changes.iter().map(|(key, version)| (Arc::clone(key.text()), *version)).collect();
         request::spawn(self.inner.tasks.track_future(async move {
             if let Some(client) = inner.nats.as_ref().filter(|client| nats::is_up(client)) {
-                let hint = nats::Hint { changes: vec![(Arc::clone(key.text()), version)] };
+                let hint = nats::Hint { changes: changes.clone() };
                 let published = chassis::nats::publish(client, nats::hints(&inner.settings.space), hint.encode());
                 // Best effort: the relay drains the outbox by itself within its tick.
                 let _ = tokio::time::timeout(inner.settings.tick, published).await;
@@ -340,11 +358,11 @@ impl Cache {
             if let Some(link) = &inner.redis
                 && let Some(session) = link.session().await
             {
-                let change = [(key.as_str(), version)];
                 let apply = link.call("cache.apply", &session, async |connection| {
-                    redis::apply(connection, &inner.names, None, change).await
+                    let changes = changes.iter().map(|(key, version)| (&**key, *version));
+                    redis::apply(connection, &inner.names, None, changes).await
                 });
-                // Best effort as well: the relay applies the change before it gives Redis the next proof.
+                // Best effort as well: the relay applies the changes before it gives Redis the next proof.
                 apply.await;
             }
         }));

@@ -27,8 +27,9 @@ use store::Outbox;
 /// The least time between two passes, however often the relay is woken: changes that come together travel together.
 const GATHER: Duration = Duration::from_millis(3);
 
-/// How old a proof may be, where nothing changes, before the next one goes out: a fifth of what it is good for. A change goes out at once.
-const REPEAT: Duration = Duration::from_millis(200);
+/// How old a proof may be, where nothing changes, before the next one goes out: a third of what it is good for, so that one may be lost. A
+/// change goes out at once.
+const REPEAT: Duration = Duration::from_millis(330);
 
 /// How long nothing must have changed until the outbox is looked at only as often as a proof is due. Who writes as services do wakes the
 /// relay, so this is for the first change that only the outbox knows of.
@@ -36,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// How often a process that does not lead tries to, and how old the last proof must be for that: while proofs come, somebody leads.
 const TRY_TO_LEAD: Duration = Duration::from_millis(250);
-const LED: Duration = Duration::from_millis(400);
+const LED: Duration = Duration::from_millis(500);
 
 /// The lease is renewed when this much of its 2 s has passed and no compaction has renewed it.
 const RENEW: Duration = Duration::from_millis(500);

@@ -40,7 +40,7 @@ pub(crate) use liveness::not_ready;
 pub use pool_settings::PoolSettings;
 
 tokio::task_local! {
-    /// The pool of the transaction that is under way.
+    /// The pool whose connection the work under way has.
     static POOL: Pool;
 }
 
@@ -148,6 +148,20 @@ impl Pool {
         self.begin_and_commit(name, Some(account), work).await
     }
 
+    /// Runs `work`, which only reads, on one connection and without a transaction, which would be two round trips more; each statement sees
+    /// what is committed when it begins. Name each inside with [`statement`].
+    ///
+    /// # Errors
+    /// What `work` returned, or why there is no connection.
+    pub async fn without_transaction<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let run = self.on(request::account(), work);
+        POOL.scope(self.clone(), run.instrument(span(name, self.name))).await
+    }
+
     async fn begin_and_commit<T, E, F>(&self, name: &'static str, account: Option<Uuid>, work: F) -> Result<T, E>
     where
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
@@ -213,7 +227,7 @@ impl Pool {
     }
 }
 
-/// Runs one named statement inside a transaction, within the request's deadline.
+/// Runs one named statement on a connection that was given to a piece of work, within the request's deadline.
 ///
 /// # Errors
 /// What PostgreSQL answered, see [`Error`].

@@ -131,19 +131,20 @@ impl CachedGenerations {
         }
     }
 
-    /// Tells every cache that this process committed a change of a generation.
+    /// Tells every cache that this process committed a change of a generation, and so of its account's dashboard.
     pub(crate) async fn wrote(&self, generation: &Generation) {
-        self.shared.cache.wrote(&key(generation.account, generation.id), generation.version).await;
+        let Generation { account, id, version, .. } = *generation;
+        self.shared.cache.wrote_part(&key(account, id), version, &dashboard(account)).await;
     }
 
-    /// Tells every cache that this process deleted a generation, whose tombstone has this version.
+    /// The same of one that this process deleted, whose tombstone has this version.
     pub(crate) async fn deleted(&self, account: AccountId, id: GenerationId, version: i64) {
-        self.shared.cache.wrote(&key(account, id), version).await;
+        self.shared.cache.wrote_part(&key(account, id), version, &dashboard(account)).await;
     }
 
     /// Tells every cache that the account's dashboard changed.
     pub(crate) async fn invalidate_dashboard(&self, account: AccountId) {
-        self.shared.cache.touched(&Key::aggregate("dash", account.0)).await;
+        self.shared.cache.touched(&dashboard(account)).await;
     }
 
     /// The changes that this process and others committed.
@@ -155,6 +156,10 @@ impl CachedGenerations {
     pub(crate) async fn close(&self) {
         self.shared.cache.close().await;
     }
+}
+
+fn dashboard(account: AccountId) -> Key {
+    Key::aggregate("dash", account.0)
 }
 
 fn key(account: AccountId, id: GenerationId) -> Key {

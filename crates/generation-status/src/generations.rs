@@ -176,7 +176,6 @@ impl Generations {
                 // The first request's reply may be lost, and with it the token for reading one's own write, so this reply carries
                 // one. Watches were told by the first request.
                 self.cached.wrote(&generation).await;
-                self.cached.invalidate_dashboard(generation.account).await;
                 Ok(*generation)
             }
             Started::New(generation) => {
@@ -345,7 +344,6 @@ impl Generations {
         events::generation_deleted(account, id);
         // Watchers hear nothing: they have its end.
         self.cached.deleted(account, id, version).await;
-        self.cached.invalidate_dashboard(account).await;
         Ok(())
     }
 
@@ -374,7 +372,6 @@ impl Generations {
         }
         self.hub.publish(generation.clone());
         self.cached.wrote(generation).await;
-        self.cached.invalidate_dashboard(generation.account).await;
     }
 
     /// A request with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a request id.

@@ -57,6 +57,11 @@ impl Work {
         self.notifier.listen()
     }
 
+    /// Whether a claim may find something.
+    pub(crate) async fn any_due(&self) -> Result<bool, Error> {
+        self.store.any_work_due().await
+    }
+
     /// Leases up to `limit` pieces of work on these models,
     /// with one of the worker's keys for each where its provider's have names.
     pub(crate) async fn claim(

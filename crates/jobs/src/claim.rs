@@ -280,6 +280,33 @@ struct Row {
     traceparent: Option<String>,
 }
 
+/// Whether a claim of kind `$kind`, a parameter, may find something: a job that is ready or has come due. What it would pass over counts too.
+#[macro_export]
+macro_rules! any_due {
+    ($kind:literal) => {
+        concat!(
+            "(exists (select from jobs where kind = ",
+            $kind,
+            " and state = 'queued' and not delayed)
+             or exists (select from jobs where kind = ",
+            $kind,
+            " and state = 'queued' and delayed and run_at <= now())
+             or exists (select from jobs where kind = ",
+            $kind,
+            " and state = 'waiting' and run_at <= now()))"
+        )
+    };
+}
+
+/// Whether a claim of this kind may find something, in a round trip by itself; a claim that finds nothing takes four. For who comes because
+/// time has passed, and not because somebody notified.
+///
+/// # Errors
+/// What PostgreSQL answered.
+pub async fn any_due(connection: &mut PgConnection, kind: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(concat!("select ", any_due!("$1"))).bind(kind).fetch_one(connection).await
+}
+
 /// Leases up to `limit` jobs. Claims without limits never wait for one another; each claim with limits waits until the one
 /// before has committed.
 ///

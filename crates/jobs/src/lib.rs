@@ -27,7 +27,7 @@ pub use breakers::{
     Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, UnknownScope, open_breakers, pass_probe, recover, reset_breakers,
     trip,
 };
-pub use claim::{ClaimRequest, claim, explain_claim};
+pub use claim::{ClaimRequest, any_due, claim, explain_claim};
 pub use control::{
     DeadLetter, LetterFilter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume,
     set_weight, shares,

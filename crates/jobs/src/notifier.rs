@@ -85,11 +85,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Returns at the first notification since it last returned, and after [`POLL_INTERVAL`] at the latest.
-    pub async fn notified(&mut self) {
-        // The sender is gone once the notifier was dropped: what remains is the interval, and no busy loop.
-        if let Ok(Err(_)) = timeout(POLL_INTERVAL, self.count.changed()).await {
-            sleep(POLL_INTERVAL).await;
+    /// Returns at the first notification since it last returned, and after [`POLL_INTERVAL`] at the latest. Says whether somebody notified.
+    pub async fn notified(&mut self) -> bool {
+        match timeout(POLL_INTERVAL, self.count.changed()).await {
+            Ok(Ok(())) => true,
+            // The sender is gone once the notifier was dropped: what remains is the interval, and no busy loop.
+            Ok(Err(_)) => {
+                sleep(POLL_INTERVAL).await;
+                false
+            }
+            Err(_) => false,
         }
     }
 }

@@ -67,13 +67,15 @@ impl Runner {
             });
         let mut may_have_more = true;
         loop {
-            // A full claim is followed by another at once; else a notification or its poll interval says when.
+            // A full claim is followed by another at once; else a notification, or that something has come due, says when.
             while may_have_more && self.running.len() < self.slots && !token.is_cancelled() {
                 may_have_more = self.claim().await;
             }
             tokio::select! {
                 () = token.cancelled() => break,
-                () = notifications.notified(), if self.running.len() < self.slots => may_have_more = true,
+                notified = notifications.notified(), if self.running.len() < self.slots => {
+                    may_have_more = notified || self.any_due().await;
+                }
                 Some(ended) = self.running.join_next() => {
                     self.forget(ended);
                     may_have_more = true;
@@ -84,6 +86,15 @@ impl Runner {
             }
         }
         self.finish(drain.grace().mul_f64(GRACE_SHARE)).await;
+    }
+
+    /// Whether a claim may find something.
+    async fn any_due(&self) -> bool {
+        match self.store.any_due().with_subscriber(NoSubscriber::new()).await {
+            Ok(any) => any,
+            // The claim fails as well, and tells it.
+            Err(_) => true,
+        }
     }
 
     /// Leases what the free slots take; says whether there may be more.

@@ -217,8 +217,7 @@ impl Node {
     /// Changes a thing as a service does: the cache is notified before the reply.
     pub(crate) async fn write(&self, id: &str) -> Result<i64, Error> {
         let version = self.change(id).await?;
-        self.cache.wrote(&self.key(id), version).await;
-        self.cache.touched(&self.all()).await;
+        self.cache.wrote_part(&self.key(id), version, &self.all()).await;
         Ok(version)
     }
 

@@ -66,6 +66,7 @@ impl ClaimStreams {
             providers,
             keys,
             free: parse_slots(&first)?,
+            is_notified: true,
             leased: VecDeque::new(),
             requests,
             stop: self.stop.clone(),
@@ -89,6 +90,8 @@ struct ClaimSession {
     _served: Served,
     /// Slots without work.
     free: u32,
+    /// Whether somebody said that there may be work, and not only time has passed.
+    is_notified: bool,
     /// Leased, and not handed over yet.
     leased: VecDeque<ClaimedWork>,
     requests: Streaming<api::ClaimWorkRequest>,
@@ -118,10 +121,13 @@ impl ClaimSession {
                 }
             }
             tokio::select! {
-                () = self.listener.notified(), if self.free > 0 => {}
+                is_notified = self.listener.notified(), if self.free > 0 => self.is_notified = is_notified,
                 () = self.stop.cancelled() => return Ok(None),
                 request = self.requests.message() => match request? {
-                    Some(request) => self.free = self.free.saturating_add(parse_slots(&request)?),
+                    Some(request) => {
+                        self.free = self.free.saturating_add(parse_slots(&request)?);
+                        self.is_notified = true;
+                    }
                     None => return Ok(None),
                 },
             }
@@ -133,6 +139,9 @@ impl ClaimSession {
     /// Claims in a task of its own, so that a worker that leaves meanwhile leaves no leases behind: nobody takes the result, and
     /// the task releases them.
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
+        if !self.is_notified && !self.work.any_due().await? {
+            return Ok(Vec::new());
+        }
         let (work, worker) = (self.work.clone(), self.worker.clone());
         let keys = self.keys.clone();
         let models = self.serving.models_for(&self.providers, &keys);

@@ -39,7 +39,7 @@ impl Store {
     ) -> Result<Vec<Chosen>, Error> {
         let run =
             async |tx: &mut PgConnection| Ok::<_, Error>(jobs::dead_letters(tx, GENERATION_JOBS, filter, limit).await?);
-        let letters = self.pools.read.transaction("choose_dead_letters", run).await?;
+        let letters = self.pools.read.without_transaction("choose_dead_letters", run).await?;
         let chosen = |letter: jobs::DeadLetter| Chosen {
             id: GenerationId(letter.job),
             account: AccountId(letter.account),

@@ -15,6 +15,10 @@ use crate::model::DeletedName;
 impl Store {
     /// Leases the job of one deletion.
     pub(crate) async fn claim_deletion(&self, worker: &str, lease: Duration) -> Result<Option<Leased>, Error> {
+        let any_due = async |connection: &mut PgConnection| jobs::any_due(connection, DELETION_JOBS).await;
+        if !self.pools.reaper.run("any_deletion_due", any_due).await? {
+            return Ok(None);
+        }
         let queues = [String::new()];
         let wanted = ClaimRequest { kind: DELETION_JOBS, queues: &queues, worker, limit: 1, lease, limits: None };
         let run = async |tx: &mut PgConnection| Ok::<_, Error>(jobs::claim(tx, wanted).await?.pop());

@@ -75,7 +75,7 @@ impl Store {
             let rows = statement("list_deliveries", query).await?;
             with_attempts(tx, account, rows).await
         };
-        self.pools.read.transaction("list_deliveries", run).await
+        self.pools.read.without_transaction("list_deliveries", run).await
     }
 
     pub(crate) async fn delivery(&self, account: AccountId, name: DeliveryName) -> Result<Option<Delivery>, Error> {
@@ -92,7 +92,7 @@ impl Store {
             let rows = statement("get_delivery", query).await?;
             Ok(with_attempts(tx, account, rows).await?.pop())
         };
-        self.pools.read.transaction("get_delivery", run).await
+        self.pools.read.without_transaction("get_delivery", run).await
     }
 
     /// Writes a test event to be sent, unless the endpoint got as many within `window` as `max`; `None` when the endpoint is disabled

@@ -44,6 +44,18 @@ struct Due {
 }
 
 impl Store {
+    /// Whether there may be something to enqueue or to send.
+    pub(crate) async fn any_delivery_due(&self) -> Result<bool, Error> {
+        let query = sqlx::query_scalar(concat!(
+            "select exists (select from webhook_deliveries where state = 1 /* PENDING */ and job_id is null and not waits)
+                 or ",
+            jobs::any_due!("$1")
+        ))
+        .bind(DELIVERY_JOBS);
+        let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
+        Ok(self.pools.webhook.run("any_delivery_due", run).await?)
+    }
+
     /// Enqueues what is due, of each endpoint only as many as may be on their way to it, and makes those wait that have a
     /// predecessor. An advisory lock lets one process do so at a time: two could enqueue two events of one generation, neither
     /// seeing the other's.
@@ -249,7 +261,7 @@ impl Store {
             );
             Ok(statement("pending_deliveries", query.fetch_one(tx)).await?)
         };
-        self.pools.read.transaction("pending_deliveries", run).await
+        self.pools.read.without_transaction("pending_deliveries", run).await
     }
 }
 

@@ -22,7 +22,7 @@ impl Store {
             let shares = jobs::shares(tx, GENERATION_JOBS, accounts).await?;
             Ok(QueueStats { depths, shares, paused: jobs::paused_queues(tx, GENERATION_JOBS).await? })
         };
-        self.pools.read.transaction("queue_stats", run).await
+        self.pools.read.without_transaction("queue_stats", run).await
     }
 
     /// Pauses a model, or with an empty name all.
@@ -92,14 +92,14 @@ impl Store {
     /// The queues and accounts whose jobs are not given out now, and why.
     pub(crate) async fn queue_status(&self) -> Result<jobs::QueueStatus, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, GENERATION_JOBS, self.limits()).await?);
-        self.pools.read.transaction("queue_status", run).await
+        self.pools.read.without_transaction("queue_status", run).await
     }
 
     /// Up to `limit` dead letters enqueued before `before`, newest first.
     pub(crate) async fn dead_letters(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<jobs::DeadLetter>, Error> {
         let filter = jobs::LetterFilter { older_than: before, ..jobs::LetterFilter::default() };
         let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, GENERATION_JOBS, &filter, limit).await?);
-        self.pools.read.transaction("list_dead_letters", run).await
+        self.pools.read.without_transaction("list_dead_letters", run).await
     }
 
     /// The generation of a job that was dead-lettered at some time, of any account. [`Store::requeue_dead_letter`] finds out

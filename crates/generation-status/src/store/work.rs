@@ -34,6 +34,12 @@ use crate::transitions::{
 const MAX_TRIES: usize = 3;
 
 impl Store {
+    /// Whether a claim may find something.
+    pub(crate) async fn any_work_due(&self) -> Result<bool, Error> {
+        let run = async |connection: &mut PgConnection| jobs::any_due(connection, GENERATION_JOBS).await;
+        Ok(self.pools.claim.run("any_work_due", run).await?)
+    }
+
     /// Leases work to a worker: attempts, each with one of the worker's keys where its provider's have names, and polls that are due.
     pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>, keys: &[String]) -> Result<Vec<ClaimedWork>, Error> {
         let run = async |tx: &mut PgConnection| {
@@ -204,7 +210,7 @@ impl Store {
     /// Sets the gauges of the queue.
     pub(crate) async fn observe_queue(&self) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, GENERATION_JOBS).await?);
-        self.pools.read.transaction("observe_jobs", run).await
+        self.pools.read.without_transaction("observe_jobs", run).await
     }
 }
 

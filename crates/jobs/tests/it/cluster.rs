@@ -56,7 +56,15 @@ impl Cluster {
 
     /// Claims up to `limit` jobs for `worker`.
     pub(crate) async fn claim(&self, worker: &str, limit: u32) -> Vec<Leased> {
-        claim(&mut *self.connection().await, worker, limit, LEASE).await
+        let was_due = self.any_due().await;
+        let leased = claim(&mut *self.connection().await, worker, limit, LEASE).await;
+        assert!(was_due || leased.is_empty(), "nothing was due, and {leased:?} was claimed");
+        leased
+    }
+
+    /// Whether a claim may find something.
+    pub(crate) async fn any_due(&self) -> bool {
+        jobs::any_due(&mut self.connection().await, KIND).await.unwrap()
     }
 
     /// Claims the only claimable job, as a worker that never had one.

@@ -13,7 +13,10 @@ pub(crate) const LIMITS: Limits = Limits { account: 3 };
 impl Cluster {
     /// Claims with limits from the queue without a name.
     pub(crate) async fn claim_within_limits(&self, limit: u32) -> Vec<Leased> {
-        self.claim_from(&[""], limit).await
+        let was_due = self.any_due().await;
+        let leased = self.claim_from(&[""], limit).await;
+        assert!(was_due || leased.is_empty(), "nothing was due, and {leased:?} was claimed");
+        leased
     }
 
     /// The plan of a claim with limits.

@@ -11,7 +11,7 @@ async fn a_notification_before_the_wait_is_not_missed() {
     let mut listener = notifier.listen();
     notifier.notify().await;
     let begun = tokio::time::Instant::now();
-    listener.notified().await;
+    assert!(listener.notified().await);
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
@@ -20,8 +20,11 @@ async fn a_listener_wakes_without_a_notification() {
     let notifier = Notifier::new("test", None);
     let mut listener = notifier.listen();
     let begun = tokio::time::Instant::now();
-    listener.notified().await;
+    assert!(!listener.notified().await, "nobody notified");
     assert_eq!(begun.elapsed().as_secs(), POLL_INTERVAL.as_secs());
+    drop(notifier);
+    assert!(!listener.notified().await, "nobody is left who could");
+    assert_eq!(begun.elapsed().as_secs(), 2 * POLL_INTERVAL.as_secs());
 }
 
 #[tokio::test]

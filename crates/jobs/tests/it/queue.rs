@@ -46,6 +46,9 @@ async fn priority_goes_first_and_a_delayed_job_waits() {
     assert_eq!(first[0].lease.job, urgent.id);
     let rest = cluster.claim("worker", 10).await;
     assert_eq!(rest.iter().map(|job| job.lease.job).collect::<Vec<_>>(), [ordinary.id]);
+    assert!(!cluster.any_due().await, "a delayed job is nothing to come for");
+    cluster.make_due(later.id).await;
+    assert!(cluster.any_due().await);
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ async fn polls_go_before_attempts_and_not_before_their_time() {
     jobs::suspend(&mut *cluster.connection().await, leased.lease, later).await.unwrap();
     let queued = cluster.enqueue_for(Uuid::now_v7()).await;
     assert_eq!(cluster.claim("a", 1).await[0].lease.job, queued);
+    assert!(!cluster.any_due().await, "a poll that is not due is nothing to come for");
     cluster.enqueue_for(Uuid::now_v7()).await;
     cluster.make_due(waiting).await;
     let first = &cluster.claim("b", 1).await[0];

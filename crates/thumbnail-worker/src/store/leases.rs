@@ -40,6 +40,14 @@ pub(crate) struct DeadLettered {
 }
 
 impl Store {
+    /// Whether a claim may find something.
+    ///
+    /// # Errors
+    /// When PostgreSQL fails.
+    pub(crate) async fn any_due(&self) -> Result<bool, chassis::postgres::Error> {
+        self.pool.run("any_thumbnail_due", async |connection| jobs::any_due(connection, KIND).await).await
+    }
+
     /// Leases up to `limit` jobs for `worker`. A job whose payload cannot be read is ended at once.
     ///
     /// # Errors
