@@ -64,7 +64,7 @@ impl Cluster {
 
     /// Whether a claim may find something.
     pub(crate) async fn any_due(&self) -> bool {
-        jobs::any_due(&mut self.connection().await, KIND).await.unwrap()
+        jobs::any_due(&mut *self.connection().await, KIND).await.unwrap()
     }
 
     /// Claims the only claimable job, as a worker that never had one.
