@@ -40,8 +40,6 @@ const REPORTS: i32 = 20;
 const REPORTS_AT_ONCE: i32 = 4;
 /// The backends of all services.
 const BACKENDS: &str = "rushes/%";
-/// What a whole generation takes of PostgreSQL: the row by whose figure one is full.
-pub(super) const GENERATION_POSTGRES_CPU: &str = "generation_postgres_cpu";
 /// How long a claim, or the event of a change, may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -148,7 +146,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
             &reports,
         ),
         Row::new(
-            GENERATION_POSTGRES_CPU,
+            "generation_postgres_cpu",
             "ms",
             "the same; ours of PostgreSQL for a generation from its start to its end, without its reports of progress",
             20.0,

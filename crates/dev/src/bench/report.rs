@@ -136,7 +136,7 @@ impl Report {
         let postgres = self.capacity(
             "one core of PostgreSQL",
             &[
-                (super::change::GENERATION_POSTGRES_CPU, "generations a second"),
+                ("generation_postgres_cpu", "generations a second"),
                 ("cold_dashboard_postgres_cpu", "dashboards that are read anew"),
             ],
         );

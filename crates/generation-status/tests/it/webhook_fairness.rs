@@ -155,8 +155,11 @@ async fn an_event_that_is_refused_for_good_is_overtaken_by_the_next() {
     for attempt in 1..=3 {
         assert_eq!(receiver.next().await.event(), "generation.queued", "attempt {attempt}");
         let log = cluster.logged(&user, &endpoint, |log| log[0].attempt_count == attempt).await;
-        assert_eq!(log[1].attempt_count, 0, "refused {attempt} times, it keeps the next back");
-        cluster.hasten_webhooks().await;
+        // The third refusal is for good, and the next one goes out at once.
+        if attempt < 3 {
+            assert_eq!(log[1].attempt_count, 0, "refused {attempt} times, it keeps the next back");
+            cluster.hasten_webhooks().await;
+        }
     }
     assert_eq!(receiver.next().await.event(), "generation.cancelled");
     let log = cluster.logged(&user, &endpoint, |log| log[1].state() == Sent::Delivered).await;
