@@ -53,6 +53,10 @@ const CONNECTIONS: usize = 4;
 /// How many connections are tried for a call that none of them sends: several may have said goodbye at once.
 const ATTEMPTS: usize = 4;
 
+/// In the extensions of a request: it changes nothing, so where its connection ends before an answer has begun, it is sent once more.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangesNothing;
+
 /// A channel to one service; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Channel {
@@ -116,12 +120,15 @@ impl Channel {
         }
     }
 
-    /// Sends a request, and sends it again over another connection when the first one had said goodbye before the other side took it.
+    /// Sends a request, and sends it again over another connection when the first one had said goodbye before the other side took it, or
+    /// ended without an answer to one that changes nothing. The latter once: it may be what ended it.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Broken> {
         let (head, mut body) = request.into_parts();
+        let changes_nothing = head.extensions.get::<ChangesNothing>().is_some();
         let mut attempts = 1;
         loop {
-            match self.pick().await?.send(self.head(&head), body).await {
+            let connection = self.pick().await?;
+            match connection.send(self.head(&head), body, changes_nothing && attempts == 1).await {
                 Ok(response) => return Ok(response),
                 Err((_, Some(unsent))) if attempts < ATTEMPTS => body = unsent,
                 Err((error, _)) => return Err(error),

@@ -17,6 +17,7 @@ use std::{
 };
 
 use cache::Cache;
+use chassis::client::ChangesNothing;
 use chassis::identity::Identities;
 use chassis::keyring::InternalKeys;
 use chassis::{
@@ -24,6 +25,7 @@ use chassis::{
     server::{Admission, Client},
 };
 use http::{Request, Response};
+use proto::Scope;
 use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
@@ -122,6 +124,9 @@ impl Forward {
             }
             None => {
                 let mut request = headers::to_upstream(request, token)?;
+                if route.scope == Scope::Read {
+                    request.extensions_mut().insert(ChangesNothing);
+                }
                 if route.channel.is_none() {
                     let watches = self.watches.usage(key.account(), max_watches);
                     request.extensions_mut().insert(Asker { key: key.clone(), watches });

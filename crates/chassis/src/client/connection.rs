@@ -115,9 +115,14 @@ impl Connection {
         matches!(ready, Poll::Ready(Ok(()))).then_some(requests)
     }
 
-    /// Sends a request, and gives the beginning of its answer. An error comes with the body if the other side did nothing with the
-    /// request, and its body is there still.
-    pub(super) async fn send(&self, head: Request<()>, body: Body) -> Result<Response<Body>, (Broken, Option<Body>)> {
+    /// Sends a request, and gives the beginning of its answer. An error comes with the body if the request may be sent again, and its
+    /// body is there still: the other side did nothing with it, or it changes nothing and the connection ended.
+    pub(super) async fn send(
+        &self,
+        head: Request<()>,
+        body: Body,
+        changes_nothing: bool,
+    ) -> Result<Response<Body>, (Broken, Option<Body>)> {
         let is_empty = body.is_end_stream();
         let mut requests = self.requests.clone();
         let (mut response, stream) = match requests.send_request(head, is_empty) {
@@ -135,7 +140,8 @@ impl Connection {
         let stream = match answer.await {
             Ok(stream) => stream,
             Err(error) => {
-                let body = if was_not_begun(&error) { sending.again() } else { None };
+                let again = was_not_begun(&error) || (changes_nothing && is_of_connection(&error));
+                let body = if again { sending.again() } else { None };
                 return Err((Broken::Ended(Arc::new(error)), body));
             }
         };
@@ -174,6 +180,11 @@ async fn until_silent(mut pings: PingPong) {
 /// way by then; or it refused the stream.
 fn was_not_begun(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// Whether the connection ended, and not the request's stream alone.
+fn is_of_connection(error: &h2::Error) -> bool {
+    error.is_io() || error.is_go_away()
 }
 
 /// A request's body on its way.

@@ -85,11 +85,9 @@ async fn a_peer_that_comes_back_is_found_again() {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
-/// Says goodbye once a frame of this type has come over a connection, and takes no request: the goodbye was on its way already, as that of
-/// a server that ends.
-async fn part(mut stream: TcpStream, after: u8) {
+/// Reads the beginning of a connection up to the first frame of this type.
+async fn read_until(stream: &mut TcpStream, kind: u8) {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     stream.write_all(&SETTINGS).await.unwrap();
     stream.read_exact(&mut [0; 24]).await.unwrap();
     loop {
@@ -97,10 +95,17 @@ async fn part(mut stream: TcpStream, after: u8) {
         stream.read_exact(&mut head).await.unwrap();
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         stream.read_exact(&mut payload).await.unwrap();
-        if head[3] == after {
+        if head[3] == kind {
             break;
         }
     }
+}
+
+/// Says goodbye once a frame of this type has come over a connection, and takes no request: the goodbye was on its way already, as that of
+/// a server that ends.
+async fn part(mut stream: TcpStream, after: u8) {
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    read_until(&mut stream, after).await;
     stream.write_all(&GOAWAY).await.unwrap();
     // Until the caller has let go of it.
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
@@ -114,19 +119,24 @@ async fn peer_that_parts(parting: usize, after: u8) -> SocketAddr {
         for _ in 0..parting {
             tokio::spawn(part(listener.accept().await.unwrap().0, after));
         }
-        loop {
-            let stream = TokioIo::new(listener.accept().await.unwrap().0);
-            let answer = async |request: Request<hyper::body::Incoming>| {
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                let mut answer = ok();
-                answer.headers_mut().insert("x-length", body.len().into());
-                Ok::<_, std::convert::Infallible>(answer)
-            };
-            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(serving.serve_connection(stream, service_fn(answer)));
-        }
+        serve_lengths(listener).await;
     });
     address
+}
+
+/// Answers with the length of the body that came.
+async fn serve_lengths(listener: TcpListener) {
+    loop {
+        let stream = TokioIo::new(listener.accept().await.unwrap().0);
+        let answer = async |request: Request<hyper::body::Incoming>| {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut answer = ok();
+            answer.headers_mut().insert("x-length", body.len().into());
+            Ok::<_, std::convert::Infallible>(answer)
+        };
+        let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::spawn(serving.serve_connection(stream, service_fn(answer)));
+    }
 }
 
 #[tokio::test]
@@ -155,6 +165,40 @@ async fn a_request_that_came_too_late_for_a_connection_goes_out_on_another() {
     let address = peer_that_parts(usize::MAX, HEADERS).await;
     let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
     assert_eq!(status(&call(&channel).await), (Code::Unavailable, "DEPENDENCY_DOWN".to_owned()));
+}
+
+/// Where the first connections end without a word once the head of a request has come, as that of a process that is killed.
+async fn peer_that_breaks(breaking: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for _ in 0..breaking {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move { read_until(&mut stream, HEADERS).await });
+        }
+        serve_lengths(listener).await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_changes_nothing_goes_out_once_more_when_its_connection_ends() {
+    for (breaking, changes_nothing, is_answered) in [
+        (1, true, true),
+        // It may be what ends them.
+        (2, true, false),
+        (1, false, false),
+    ] {
+        let address = peer_that_breaks(breaking).await;
+        let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
+        let request = Request::post("/test.Test/Get").header("content-type", "application/grpc");
+        let mut request = request.body(Body::empty()).unwrap();
+        if changes_nothing {
+            request.extensions_mut().insert(client::ChangesNothing);
+        }
+        let response = channel.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers().contains_key("x-length"), is_answered, "{breaking} break, {changes_nothing}");
+    }
 }
 
 #[tokio::test]

@@ -48,8 +48,10 @@ const ON_CONNECTION: usize = 500;
 const OPENING: usize = 64;
 /// How long all watches of a step may take to open, and a change to arrive.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How long nothing happens: several heartbeats of each watch.
-const IDLE: Duration = Duration::from_secs(15);
+/// How long nothing happens: two heartbeats of each watch.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long they are left alone before that.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// The resident memory of one watch in one process.
 const MEMORY_GOAL: f64 = 8.0;
@@ -118,6 +120,8 @@ struct Usage {
 
 async fn idle_usage(watchers: &mut Watchers, servers: [&Service; 2]) -> Result<Usage> {
     let [gateway, dashboard] = servers.map(Service::pid);
+    // What opened the watches is over, and the relay has noticed that nothing changes.
+    tokio::time::sleep(SETTLED).await;
     let before = cpu(servers)?;
     tokio::time::sleep(IDLE).await;
     let cpu = (cpu(servers)? - before).as_secs_f64() * 1e6 / IDLE.as_secs_f64();
@@ -154,7 +158,8 @@ async fn idle(watchers: &mut Watchers, servers: [&Service; 2], base: Usage, coun
         "us",
         IDLE_GOAL,
         what,
-        &[(now.cpu - base.cpu) / more],
+        // Of few watches it is less than what that of the services varies by.
+        &[(now.cpu - base.cpu).max(0.0) / more],
     ));
     Ok(rows)
 }

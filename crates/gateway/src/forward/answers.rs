@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cache::remote::{self, Ask};
 use cache::{Cache, Key, Loaded, Token, WrittenThrough};
-use chassis::client::Channel;
+use chassis::client::{ChangesNothing, Channel};
 use chassis::encoded;
 use chassis::frames::PREFIX;
 use chassis::request::token;
@@ -196,6 +196,7 @@ impl Asking {
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers::upstream(&self.head.headers, self.identity.clone())?;
+        request.extensions_mut().insert(ChangesNothing);
         Ok(request)
     }
 
