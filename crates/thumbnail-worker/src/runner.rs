@@ -90,11 +90,8 @@ impl Runner {
 
     /// Whether a claim may find something.
     async fn any_due(&self) -> bool {
-        match self.store.any_due().with_subscriber(NoSubscriber::new()).await {
-            Ok(any) => any,
-            // The claim fails as well, and tells it.
-            Err(_) => true,
-        }
+        // Where it fails the claim fails as well, and tells it.
+        self.store.any_due().with_subscriber(NoSubscriber::new()).await.unwrap_or(true)
     }
 
     /// Leases what the free slots take; says whether there may be more.
