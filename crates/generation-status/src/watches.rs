@@ -36,9 +36,9 @@ const SNAPSHOT_LATEST: i64 = 100;
 const SNAPSHOT_OPEN: i64 = 500;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
-/// How many watches of one account read all that they show at a time: that takes long to make of rows, and a process has few threads
-/// for everybody's calls.
-const READS_OF_ACCOUNT: usize = 2;
+/// How many watches of one account read all that they show, or encode it, at a time: either takes long, and a process has few threads for
+/// everybody's calls.
+const READS_OF_ACCOUNT: usize = 1;
 /// The pause after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The label `kind` of the metrics of these watches.
@@ -107,6 +107,13 @@ impl Watches {
         stop: CancellationToken,
     ) -> Self {
         Self { store, hub, settings, tokens, reads: Shares::default(), stop }
+    }
+
+    /// Waits until a snapshot of this account may be encoded.
+    pub(crate) async fn place_to_encode(&self, account: AccountId) -> Share<AccountId> {
+        let mut place = self.reads.of(account, READS_OF_ACCOUNT);
+        place.take().await;
+        place
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
