@@ -57,8 +57,18 @@ struct Term {
 impl Term {
     /// From one pass to the next, where nothing wakes the relay.
     fn tick(&self, tick: Duration) -> Duration {
-        if self.changed.elapsed() < QUIET { tick } else { tick.max(REPEAT) }
+        after_change(self.changed.elapsed(), tick)
     }
+}
+
+/// From one pass to the next, when nothing has changed for so long.
+fn after_change(quiet: Duration, tick: Duration) -> Duration {
+    if quiet < QUIET { tick } else { tick.max(REPEAT) }
+}
+
+/// Whether nobody leads, as far as a process can tell whose last proof is so old.
+fn is_without_leader(proof_age: Option<Duration>) -> bool {
+    proof_age.is_none_or(|age| age > LED)
 }
 
 /// Leads whenever it can until the cache is closed, then releases the lease.
@@ -66,7 +76,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
     let owner = format!("{:032x}", fastrand::u128(..));
     let mut term: Option<Term> = None;
     while !inner.stop.is_cancelled() {
-        if term.is_none() && inner.proof_age().is_none_or(|age| age > LED) {
+        if term.is_none() && is_without_leader(inner.proof_age()) {
             term = take_lease(&pool, &owner).await;
             set_leads(&inner, term.is_some());
         }
@@ -246,5 +256,22 @@ async fn publish(inner: &Inner, message: &Message) {
     // The client's own queue may be full, and the compaction must not wait for it.
     if !matches!(tokio::time::timeout(GATHER, published).await, Ok(Ok(()))) {
         metrics::relay_failed("publish");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_relay_rests_and_whoever_hears_it_does_not_ask_for_the_lease() {
+        let tick = Duration::from_millis(10);
+        assert_eq!(after_change(QUIET - Duration::from_millis(1), tick), tick);
+        assert_eq!(after_change(QUIET, tick), REPEAT);
+        let slow = Duration::from_secs(1);
+        assert_eq!(after_change(QUIET, slow), slow, "no setting is overtaken");
+        // Followers hear a proof at least that often, a lost one included, unless the leader is gone.
+        assert!(!is_without_leader(Some(REPEAT)) && is_without_leader(Some(2 * REPEAT)));
+        assert!(is_without_leader(None), "nobody was heard at all");
     }
 }

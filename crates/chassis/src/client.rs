@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub(crate) use self::connection::{CONNECTION_WINDOW, MAX_HEADERS, STREAM_WINDOW};
 use self::{
-    connection::{Broken, Connection},
+    connection::{Broken, Connection, Unanswered},
     lazy::Lazy,
     spread::{Resolve, Spread},
 };
@@ -124,15 +124,16 @@ impl Channel {
     /// ended without an answer to one that changes nothing. The latter once: it may be what ended it.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Broken> {
         let (head, mut body) = request.into_parts();
-        let changes_nothing = head.extensions.get::<ChangesNothing>().is_some();
+        let mut may_begin_again = head.extensions.get::<ChangesNothing>().is_some();
         let mut attempts = 1;
         loop {
             let connection = self.pick().await?;
-            match connection.send(self.head(&head), body, changes_nothing && attempts == 1).await {
+            let Unanswered { error, was_begun, body: again } = match connection.send(self.head(&head), body).await {
                 Ok(response) => return Ok(response),
-                Err((_, Some(unsent))) if attempts < ATTEMPTS => body = unsent,
-                Err((error, _)) => return Err(error),
-            }
+                Err(unanswered) => unanswered,
+            };
+            let may_send = attempts < ATTEMPTS && (!was_begun || std::mem::take(&mut may_begin_again));
+            body = again.filter(|_| may_send).ok_or(error)?;
             attempts += 1;
         }
     }

@@ -92,9 +92,21 @@ pub(crate) struct Watches {
     hub: GenerationHub,
     settings: Settings,
     tokens: Tokens,
-    /// The reads of each account.
-    reads: Shares<AccountId>,
+    reads: Reads,
     stop: CancellationToken,
+}
+
+/// The places of each account's watches; clones are the same ones.
+#[derive(Clone, Default)]
+struct Reads(Shares<AccountId>);
+
+impl Reads {
+    /// Waits behind the account's other watches until one may read all that it shows, or encode it.
+    async fn place(&self, account: AccountId) -> Share<AccountId> {
+        let mut place = self.0.of(account, READS_OF_ACCOUNT);
+        place.take().await;
+        place
+    }
 }
 
 impl Watches {
@@ -106,14 +118,12 @@ impl Watches {
         tokens: Tokens,
         stop: CancellationToken,
     ) -> Self {
-        Self { store, hub, settings, tokens, reads: Shares::default(), stop }
+        Self { store, hub, settings, tokens, reads: Reads::default(), stop }
     }
 
     /// Waits until a snapshot of this account may be encoded.
     pub(crate) async fn place_to_encode(&self, account: AccountId) -> Share<AccountId> {
-        let mut place = self.reads.of(account, READS_OF_ACCOUNT);
-        place.take().await;
-        place
+        self.reads.place(account).await
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
@@ -153,7 +163,7 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
-    reads: Shares<AccountId>,
+    reads: Reads,
     subscription: Subscription<Generation, Selection>,
     wanted: Wanted,
     sent: Sent,
@@ -284,17 +294,10 @@ impl Watch {
         Event::Snapshot(SnapshotPart { generations, number, more })
     }
 
-    /// Waits behind the account's other watches until this one may read.
-    async fn place_to_read(&self) -> Share<AccountId> {
-        let mut place = self.reads.of(self.wanted.account, READS_OF_ACCOUNT);
-        place.take().await;
-        place
-    }
-
     /// Reads all that is watched, and drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
-        let _place = self.place_to_read().await;
+        let _place = self.reads.place(account).await;
         let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
         let mut generations = match &self.wanted.selection {
             Selection::Named(ids) => {
@@ -328,7 +331,7 @@ impl Watch {
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
     async fn read_missed(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
-        let _place = self.place_to_read().await;
+        let _place = self.reads.place(account).await;
         let inbox = self.subscription.inbox();
         let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {
@@ -358,5 +361,21 @@ impl Watch {
 
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_account_has_one_place_and_another_does_not_wait_for_it() {
+        let (reads, one, another) = (Reads::default(), AccountId(Uuid::from_u128(1)), AccountId(Uuid::from_u128(2)));
+        let place = reads.place(one).await;
+        let mut second = std::pin::pin!(reads.place(one));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert!(futures::poll!(std::pin::pin!(reads.place(another))).is_ready());
+        drop(place);
+        assert!(futures::poll!(&mut second).is_ready());
     }
 }

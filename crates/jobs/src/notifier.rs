@@ -1,6 +1,6 @@
 //! Notifications: whoever makes a job claimable notifies, whoever waits for one listens.
 //!
-//! A notification only saves waiting. NATS may lose one at any time, so that a listener also wakes by itself every second.
+//! A notification only saves waiting. NATS may lose one at any time, so that a listener also asks by itself every second.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::metrics;
 
-/// A listener wakes after this long even if nobody notified it.
+/// A listener asks for itself after this long if nobody notified it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a notification may take. Short, since the caller's request waits for it and it only saves time.
@@ -85,8 +85,17 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Returns when a claim may find something: at the first notification since it last returned, or when `any_due`, asked after each
+    /// [`POLL_INTERVAL`], says so. Where that fails the claim fails as well, and tells it.
+    pub async fn until_due<F, E>(&mut self, mut any_due: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<bool, E>>,
+    {
+        while !self.notified().await && !any_due().await.unwrap_or(true) {}
+    }
+
     /// Returns at the first notification since it last returned, and after [`POLL_INTERVAL`] at the latest. Says whether somebody notified.
-    pub async fn notified(&mut self) -> bool {
+    async fn notified(&mut self) -> bool {
         match timeout(POLL_INTERVAL, self.count.changed()).await {
             Ok(Ok(())) => true,
             // The sender is gone once the notifier was dropped: what remains is the interval, and no busy loop.

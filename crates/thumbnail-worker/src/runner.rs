@@ -58,7 +58,8 @@ impl Runner {
     /// Runs until `drain` begins; then waits for what runs and gives back what is not done in time.
     pub(crate) async fn run(mut self, drain: Drain) {
         let token = drain.token();
-        let mut notifications = self.notifier.listen();
+        let mut listener = self.notifier.listen();
+        let store = self.store.clone();
         let [mut heartbeat, mut reap, mut reconcile] =
             [HEARTBEAT_INTERVAL, REAP_INTERVAL, RECONCILE_INTERVAL].map(|period| {
                 let mut ticks = interval(period);
@@ -73,8 +74,8 @@ impl Runner {
             }
             tokio::select! {
                 () = token.cancelled() => break,
-                notified = notifications.notified(), if self.running.len() < self.slots => {
-                    may_have_more = notified || self.any_due().await;
+                () = listener.until_due(|| store.any_due().with_subscriber(NoSubscriber::new())), if self.running.len() < self.slots => {
+                    may_have_more = true;
                 }
                 Some(ended) = self.running.join_next() => {
                     self.forget(ended);
@@ -86,12 +87,6 @@ impl Runner {
             }
         }
         self.finish(drain.grace().mul_f64(GRACE_SHARE)).await;
-    }
-
-    /// Whether a claim may find something.
-    async fn any_due(&self) -> bool {
-        // Where it fails the claim fails as well, and tells it.
-        self.store.any_due().with_subscriber(NoSubscriber::new()).await.unwrap_or(true)
     }
 
     /// Leases what the free slots take; says whether there may be more.

@@ -64,6 +64,22 @@ pub(super) enum Broken {
     Late,
 }
 
+impl From<h2::Error> for Broken {
+    fn from(error: h2::Error) -> Self {
+        Self::Ended(Arc::new(error))
+    }
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) error: Broken,
+    /// Whether the other side may have done something with it.
+    pub(super) was_begun: bool,
+    /// Its body, if nothing but its connection ended, and all of the body is there still.
+    pub(super) body: Option<Body>,
+}
+
 /// An open connection; clones are the same one. It ends when none is left and its last stream is over.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
@@ -115,19 +131,13 @@ impl Connection {
         matches!(ready, Poll::Ready(Ok(()))).then_some(requests)
     }
 
-    /// Sends a request, and gives the beginning of its answer. An error comes with the body if the request may be sent again, and its
-    /// body is there still: the other side did nothing with it, or it changes nothing and the connection ended.
-    pub(super) async fn send(
-        &self,
-        head: Request<()>,
-        body: Body,
-        changes_nothing: bool,
-    ) -> Result<Response<Body>, (Broken, Option<Body>)> {
+    /// Sends a request, and gives the beginning of its answer.
+    pub(super) async fn send(&self, head: Request<()>, body: Body) -> Result<Response<Body>, Unanswered> {
         let is_empty = body.is_end_stream();
         let mut requests = self.requests.clone();
         let (mut response, stream) = match requests.send_request(head, is_empty) {
             Ok(begun) => begun,
-            Err(error) => return Err((Broken::Ended(Arc::new(error)), Some(body))),
+            Err(error) => return Err(Unanswered { error: error.into(), was_begun: false, body: Some(body) }),
         };
         drop(requests);
         let mut sending = Sending { body, stream, sent: Sent::Nothing, is_whole: is_empty };
@@ -140,9 +150,9 @@ impl Connection {
         let stream = match answer.await {
             Ok(stream) => stream,
             Err(error) => {
-                let again = was_not_begun(&error) || (changes_nothing && is_of_connection(&error));
-                let body = if again { sending.again() } else { None };
-                return Err((Broken::Ended(Arc::new(error)), body));
+                let was_begun = !was_not_begun(&error);
+                let body = if was_begun && !is_of_connection(&error) { None } else { sending.again() };
+                return Err(Unanswered { error: error.into(), was_begun, body });
             }
         };
         let rest = (!is_sent).then(|| AbortOnDropHandle::new(tokio::spawn(sending)));
@@ -207,6 +217,10 @@ enum Sent {
 
 impl Sent {
     fn add(&mut self, piece: &Bytes) {
+        // Many clients end a message with an empty piece.
+        if piece.is_empty() {
+            return;
+        }
         *self = match self {
             Self::Nothing => Self::Piece(piece.clone()),
             Self::Piece(_) | Self::More => Self::More,

@@ -142,10 +142,20 @@ async fn serve_lengths(listener: TcpListener) {
 #[tokio::test]
 async fn a_request_that_came_too_late_for_a_connection_goes_out_on_another() {
     let whole = |length: usize| Body::new(Full::new(Bytes::from(vec![1; length])).map_err(|never| match never {}));
-    for (parting, after, length) in [(1, HEADERS, 0), (1, HEADERS, 40), (1, DATA, 40), (3, DATA, 40)] {
+    let of_pieces = |lengths: [usize; 2]| {
+        let pieces = lengths.map(|length| Ok::<_, Status>(Frame::data(Bytes::from(vec![1; length]))));
+        Body::new(StreamBody::new(stream::iter(pieces)))
+    };
+    for (parting, after, body, length) in [
+        (1, HEADERS, Body::empty(), 0),
+        (1, HEADERS, whole(40), 40),
+        (1, DATA, whole(40), 40),
+        (3, DATA, whole(40), 40),
+        // As many clients end a message.
+        (1, DATA, of_pieces([40, 0]), 40),
+    ] {
         let address = peer_that_parts(parting, after).await;
         let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
-        let body = if length > 0 { whole(length) } else { Body::empty() };
         let request = Request::post("/test.Test/Get").header("content-type", "application/grpc").body(body).unwrap();
         let response = channel.clone().oneshot(request).await.unwrap();
         assert_eq!(response.headers()["x-length"], length.to_string().as_str(), "after {parting}");
@@ -167,11 +177,15 @@ async fn a_request_that_came_too_late_for_a_connection_goes_out_on_another() {
     assert_eq!(status(&call(&channel).await), (Code::Unavailable, "DEPENDENCY_DOWN".to_owned()));
 }
 
-/// Where the first connections end without a word once the head of a request has come, as that of a process that is killed.
-async fn peer_that_breaks(breaking: usize) -> SocketAddr {
+/// Where the first connections say goodbye once the head of a request has come, and as many as are `breaking` after them end without a word
+/// then, as those of a process that is killed.
+async fn peer_that_breaks(parting: usize, breaking: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
+        for _ in 0..parting {
+            tokio::spawn(part(listener.accept().await.unwrap().0, HEADERS));
+        }
         for _ in 0..breaking {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move { read_until(&mut stream, HEADERS).await });
@@ -183,13 +197,17 @@ async fn peer_that_breaks(breaking: usize) -> SocketAddr {
 
 #[tokio::test]
 async fn what_changes_nothing_goes_out_once_more_when_its_connection_ends() {
-    for (breaking, changes_nothing, is_answered) in [
-        (1, true, true),
+    for (parting, breaking, changes_nothing, is_answered) in [
+        (0, 1, true, true),
         // It may be what ends them.
-        (2, true, false),
-        (1, false, false),
+        (0, 2, true, false),
+        (0, 1, false, false),
+        // One that had said goodbye did nothing with it.
+        (1, 1, true, true),
+        (1, 2, true, false),
+        (1, 1, false, false),
     ] {
-        let address = peer_that_breaks(breaking).await;
+        let address = peer_that_breaks(parting, breaking).await;
         let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
         let request = Request::post("/test.Test/Get").header("content-type", "application/grpc");
         let mut request = request.body(Body::empty()).unwrap();
@@ -197,7 +215,11 @@ async fn what_changes_nothing_goes_out_once_more_when_its_connection_ends() {
             request.extensions_mut().insert(client::ChangesNothing);
         }
         let response = channel.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.headers().contains_key("x-length"), is_answered, "{breaking} break, {changes_nothing}");
+        assert_eq!(
+            response.headers().contains_key("x-length"),
+            is_answered,
+            "{parting}, {breaking}, {changes_nothing}"
+        );
     }
 }
 

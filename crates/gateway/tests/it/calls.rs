@@ -8,7 +8,8 @@ use http_body_util::BodyExt as _;
 use proto::{
     assets::v1::{GetAssetRequest, RenderThumbnailRequest},
     generations::v1::{
-        GetGenerationRequest, WatchGenerationsRequest, generation_service_client::GenerationServiceClient,
+        CancelGenerationRequest, GetGenerationRequest, WatchGenerationsRequest,
+        generation_service_client::GenerationServiceClient,
     },
 };
 use tonic::{Code, codec::CompressionEncoding};
@@ -191,6 +192,41 @@ async fn a_watch_whose_service_dies_ends_as_unavailable() {
     // The service is there again, and so is the watch.
     let mut events = client.watch_generations(request()).await.unwrap().into_inner();
     assert!(events.message().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_read_whose_service_dies_goes_out_once_more_and_a_write_does_not() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let client = || async { GenerationServiceClient::new(cluster.channel().await) };
+    let name = format!("generations/{}", Uuid::now_v7());
+    let began = async |scope: &'static str, count: usize| {
+        let began = async || {
+            let calls = cluster.upstream.calls.lock().unwrap();
+            let scopes = calls.iter().filter_map(|headers| match upstream::identity(headers)?.1.by {
+                By::Key { scopes, .. } => Some(scopes),
+                By::Service(_) => None,
+            });
+            (scopes.filter(|scopes| *scopes == scope).count() == count).then_some(())
+        };
+        testkit::eventually("the calls have begun", Duration::from_secs(10), began).await.unwrap();
+    };
+    let (mut reader, mut writer) = tokio::join!(client(), client());
+    let read = GetGenerationRequest { name: name.clone(), min_version: 0 };
+    let read = reader.get_generation(authorized(read, &key));
+    let write = CancelGenerationRequest { name };
+    let write = writer.cancel_generation(authorized(write, &key));
+    let service = async {
+        began("read", 1).await;
+        began("generate", 1).await;
+        cluster.generations.reset();
+        began("read", 2).await;
+        cluster.upstream.answer.cancel();
+    };
+    let (read, write, ()) = tokio::join!(read, write, service);
+    read.unwrap();
+    check(&write.unwrap_err(), Code::Unavailable, "DEPENDENCY_DOWN");
+    began("generate", 1).await;
 }
 
 #[tokio::test]

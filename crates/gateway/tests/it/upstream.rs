@@ -56,6 +56,7 @@ pub(crate) struct Upstream {
     pub(crate) next: Notify,
     /// How many watches with the token `slow` are being opened; each of them waits for `answer`.
     pub(crate) opening: AtomicUsize,
+    /// Lets those watches open, and those calls end that wait for it.
     pub(crate) answer: CancellationToken,
 }
 
@@ -313,11 +314,14 @@ impl generation_service_server::GenerationService for Services {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    /// Waits for [`Upstream::answer`].
     async fn get_generation(
         &self,
-        _: Request<generations::GetGenerationRequest>,
+        request: Request<generations::GetGenerationRequest>,
     ) -> Result<Response<generations::Generation>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+        self.record(&request)?;
+        self.0.answer.cancelled().await;
+        Ok(Response::new(generations::Generation::default()))
     }
 
     async fn batch_get_generations(
@@ -334,11 +338,14 @@ impl generation_service_server::GenerationService for Services {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    /// Waits for [`Upstream::answer`].
     async fn cancel_generation(
         &self,
-        _: Request<generations::CancelGenerationRequest>,
+        request: Request<generations::CancelGenerationRequest>,
     ) -> Result<Response<generations::Generation>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+        self.record(&request)?;
+        self.0.answer.cancelled().await;
+        Ok(Response::new(generations::Generation::default()))
     }
 
     async fn delete_generation(

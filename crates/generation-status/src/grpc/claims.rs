@@ -66,7 +66,6 @@ impl ClaimStreams {
             providers,
             keys,
             free: parse_slots(&first)?,
-            is_notified: true,
             leased: VecDeque::new(),
             requests,
             stop: self.stop.clone(),
@@ -90,8 +89,6 @@ struct ClaimSession {
     _served: Served,
     /// Slots without work.
     free: u32,
-    /// Whether somebody said that there may be work, and not only time has passed.
-    is_notified: bool,
     /// Leased, and not handed over yet.
     leased: VecDeque<ClaimedWork>,
     requests: Streaming<api::ClaimWorkRequest>,
@@ -113,7 +110,7 @@ impl ClaimSession {
                         self.free -= u32::try_from(claimed.len()).unwrap_or(self.free);
                         self.leased = claimed.into();
                     }
-                    // The stream outlives an outage of the database: the listener wakes it again within its poll interval.
+                    // The stream outlives an outage of the database: the listener asks again within its poll interval.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "nothing could be claimed"),
                 }
                 if !self.leased.is_empty() {
@@ -121,13 +118,10 @@ impl ClaimSession {
                 }
             }
             tokio::select! {
-                is_notified = self.listener.notified(), if self.free > 0 => self.is_notified = is_notified,
+                () = self.listener.until_due(|| self.work.any_due()), if self.free > 0 => {}
                 () = self.stop.cancelled() => return Ok(None),
                 request = self.requests.message() => match request? {
-                    Some(request) => {
-                        self.free = self.free.saturating_add(parse_slots(&request)?);
-                        self.is_notified = true;
-                    }
+                    Some(request) => self.free = self.free.saturating_add(parse_slots(&request)?),
                     None => return Ok(None),
                 },
             }
@@ -139,9 +133,6 @@ impl ClaimSession {
     /// Claims in a task of its own, so that a worker that leaves meanwhile leaves no leases behind: nobody takes the result, and
     /// the task releases them.
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
-        if !self.is_notified && !self.work.any_due().await? {
-            return Ok(Vec::new());
-        }
         let (work, worker) = (self.work.clone(), self.worker.clone());
         let keys = self.keys.clone();
         let models = self.serving.models_for(&self.providers, &keys);

@@ -70,11 +70,9 @@ impl Sender {
         let slots = Slots::new();
         let mut listener = self.notifier.listen();
         let mut in_flight = JoinSet::new();
-        // Or only time has passed.
-        let mut is_notified = true;
         while !stop.is_cancelled() {
             while in_flight.try_join_next().is_some() {}
-            let more = match self.run_round(&slots, &mut in_flight, is_notified).await {
+            let more = match self.run_round(&slots, &mut in_flight).await {
                 Ok(more) => more,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "deliveries could not be claimed");
@@ -82,23 +80,15 @@ impl Sender {
                 }
             };
             // Without a free slot a round claims nothing, and the end of an attempt notifies.
-            if more {
-                is_notified = true;
-                continue;
-            }
-            match stop.run_until_cancelled(listener.notified()).await {
-                Some(notified) => is_notified = notified,
-                None => break,
+            if !more {
+                stop.run_until_cancelled(listener.until_due(|| self.store.any_delivery_due())).await;
             }
         }
         while in_flight.join_next().await.is_some() {}
     }
 
     /// Enqueues what is due and claims as much as there are slots for; returns whether there may be more.
-    async fn run_round(&self, slots: &Slots, in_flight: &mut JoinSet<()>, is_notified: bool) -> Result<bool, Error> {
-        if !is_notified && !self.store.any_delivery_due().await? {
-            return Ok(false);
-        }
+    async fn run_round(&self, slots: &Slots, in_flight: &mut JoinSet<()>) -> Result<bool, Error> {
         let Unqueued { handled, overtaken } = self.store.enqueue_deliveries().await?;
         if overtaken > 0 {
             events::deliveries_overtaken(overtaken);

@@ -1,9 +1,20 @@
-//! Notifications: at once within the process and over NATS; without NATS, listeners wake by themselves.
+//! Notifications: at once within the process and over NATS; without NATS, listeners ask by themselves.
 
 use std::time::{Duration, Instant};
 
-use jobs::{Notifier, POLL_INTERVAL};
+use jobs::{Listener, Notifier, POLL_INTERVAL};
 use testkit::Nats;
+
+/// How often it asked, where it is told `quiet` times that nothing is due, and then `due`.
+async fn wait(listener: &mut Listener, quiet: usize, due: Result<bool, ()>) -> usize {
+    let mut asked = 0;
+    let any_due = || {
+        asked += 1;
+        std::future::ready(if asked > quiet { due } else { Ok(false) })
+    };
+    listener.until_due(any_due).await;
+    asked
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_notification_before_the_wait_is_not_missed() {
@@ -11,19 +22,21 @@ async fn a_notification_before_the_wait_is_not_missed() {
     let mut listener = notifier.listen();
     notifier.notify().await;
     let begun = tokio::time::Instant::now();
-    assert!(listener.notified().await);
+    assert_eq!(wait(&mut listener, 0, Ok(true)).await, 0, "whoever is notified asks nobody");
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_wakes_without_a_notification() {
+async fn a_listener_asks_without_a_notification() {
     let notifier = Notifier::new("test", None);
     let mut listener = notifier.listen();
     let begun = tokio::time::Instant::now();
-    assert!(!listener.notified().await, "nobody notified");
-    assert_eq!(begun.elapsed().as_secs(), POLL_INTERVAL.as_secs());
+    assert_eq!(wait(&mut listener, 2, Ok(true)).await, 3);
+    assert_eq!(begun.elapsed().as_secs(), 3 * POLL_INTERVAL.as_secs());
+    assert_eq!(wait(&mut listener, 1, Err(())).await, 2, "a claim that fails tells why");
     drop(notifier);
-    assert!(!listener.notified().await, "nobody is left who could");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(wait(&mut listener, 1, Ok(true)).await, 2, "nobody is left who could notify");
     assert_eq!(begun.elapsed().as_secs(), 2 * POLL_INTERVAL.as_secs());
 }
 
@@ -35,11 +48,11 @@ async fn a_notification_reaches_other_processes_over_nats() {
     let theirs = Notifier::new("test", Some(client));
     let relay = tokio::spawn(ours.clone().relay());
     let mut listener = ours.listen();
-    // The first may be sent before the subscription; a later one arrives well before the listener would wake by itself.
+    // The first may be sent before the subscription; a later one arrives well before the listener would ask by itself.
     let mut notified = false;
     for _ in 0..100 {
         theirs.notify().await;
-        if tokio::time::timeout(Duration::from_millis(50), listener.notified()).await.is_ok() {
+        if tokio::time::timeout(Duration::from_millis(50), wait(&mut listener, 0, Ok(true))).await.is_ok() {
             notified = true;
             break;
         }
