@@ -24,16 +24,14 @@ use cli::out;
 use serde_json::json;
 
 use self::attacker::Attacker;
-use self::attacks::{ATTACKS, Attack, SAMPLE};
+use self::attacks::{ATTACKS, Attack};
 use self::client::{GoodClient, Window};
 use self::memory::{Memory, Peak};
 use crate::Progress;
 use crate::cluster::{Cluster, Plan};
 
 /// How long the short form attacks.
-const SHORT: f64 = 4.0;
-/// How long each attack of the sample lasts.
-const SAMPLE_SECONDS: f64 = 2.0;
+const SHORT: f64 = 5.0;
 /// How long each attack of the whole form lasts.
 const LONG: f64 = 15.0;
 /// How many attacks may run once more; where more are felt, it is not the machine.
@@ -53,16 +51,13 @@ const MAX_SLOWER: u32 = 2;
 /// How long, and which attacks.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How long each attack lasts, in seconds: 15, 4 in the short form, or 2 of the sample; in the whole form as long are the time before it and the
-    /// control after it.
+    /// How long each attack lasts, in seconds: 15, or 5 in the short form; in the whole form as long are the time before it and the control
+    /// after it.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Four seconds for each attack, one look before all, and no control: errors, answers and memory are judged, p99 is only shown.
+    /// Five seconds for each attack, one look before all, and no control: errors, answers and memory are judged, p99 is only shown.
     #[arg(long)]
     short: bool,
-    /// The short form with about a third of the attacks, some of each kind, for two seconds each.
-    #[arg(long)]
-    sample: bool,
     /// Only attacks whose name holds one of these.
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     only: Vec<String>,
@@ -98,18 +93,14 @@ impl Row {
 /// Runs it; an attack that others feel is a failure.
 pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
     let attacks = chosen(options)?;
-    let short = options.short || options.sample;
+    let short = options.short;
     if !short && !JUDGES_P99 {
         say(
             "this is a development build, whose services take ten times as long for a call: p99 is shown and not judged. \
              cargo run --release --package rushes-launch -- siege judges it",
         );
     }
-    let lasting = options.seconds.unwrap_or(match (options.sample, short) {
-        (true, _) => SAMPLE_SECONDS,
-        (false, true) => SHORT,
-        (false, false) => LONG,
-    });
+    let lasting = options.seconds.unwrap_or(if short { SHORT } else { LONG });
     let lasting = Duration::try_from_secs_f64(lasting).context("--seconds")?;
     say("starting one of each service");
     // The good client's watch is to be ended by nobody but an attacker.
@@ -163,15 +154,8 @@ fn chosen(options: &Options) -> Result<Vec<&'static Attack>> {
         let names = ATTACKS.iter().map(|attack| attack.name).collect::<Vec<_>>();
         bail!("no attack's name holds {text:?}; there are {}", names.join(", "));
     }
-    let wanted = |attack: &&Attack| {
-        let sampled = !options.sample || SAMPLE.contains(&attack.name);
-        sampled && (options.only.is_empty() || options.only.iter().any(|text| holds(attack, text)))
-    };
-    let attacks = ATTACKS.iter().filter(wanted).collect::<Vec<_>>();
-    if attacks.is_empty() {
-        bail!("the sample has no attack whose name holds one of {:?}", options.only);
-    }
-    Ok(attacks)
+    let wanted = |attack: &&Attack| options.only.is_empty() || options.only.iter().any(|text| holds(attack, text));
+    Ok(ATTACKS.iter().filter(wanted).collect())
 }
 
 /// Waits until the good client has felt nothing for a while, or for so long that it will not come.
@@ -302,10 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_a_third_of_what_there_is_and_a_name_that_is_none_is_an_error() {
-        assert!(SAMPLE.iter().all(|name| ATTACKS.iter().any(|attack| attack.name == *name)), "{SAMPLE:?}");
-        assert_eq!(chosen_by(&["--sample"]).ok(), Some(SAMPLE.len()));
-        assert!((ATTACKS.len() / 4..=ATTACKS.len() / 2).contains(&SAMPLE.len()));
+    fn all_are_chosen_or_those_that_are_named_and_a_name_that_is_none_is_an_error() {
         assert_eq!(chosen_by(&[]).ok(), Some(ATTACKS.len()));
         assert_eq!(chosen_by(&["--only", "jpeg-scans,watch-churn"]).ok(), Some(2));
         assert!(chosen_by(&["--only", "jpeg-scans,no-such-attack"]).is_err());

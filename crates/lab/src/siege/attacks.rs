@@ -100,35 +100,3 @@ pub(super) const ATTACKS: &[Attack] = attacks! {
     "mp3-noise": "a key: MP3s whose frames are noise" => files::mp3_noise;
     "thumbnail-specs": "a key: another thumbnail of one picture with each call" => files::thumbnail_specs;
 };
-
-/// Those of the short sample: of each kind some, and those that once broke something.
-pub(super) const SAMPLE: &[&str] = &[
-    "idle-connections",
-    "slow-headers",
-    "ping-flood",
-    "rapid-reset",
-    "continuation-flood",
-    "no-window",
-    "health-without-body",
-    "calls-without-body",
-    "slow-asset-readers",
-    "silent-hooks",
-    "grpc-web-garbage",
-    "unknown-methods",
-    "unknown-keys",
-    "forged-pages",
-    "many-violations",
-    "long-bombs",
-    "cancelled-calls",
-    "one-row-writes",
-    "orders",
-    "hook-tests",
-    "watches-without-reader",
-    "idle-uploads",
-    "jpeg-scans",
-    "png-bomb",
-    "webp-sizes",
-    "mp4-tables",
-    "webm-depth",
-    "mp3-noise",
-];
