@@ -24,8 +24,12 @@ use coherence::relay::{Drained, Pass, Redis};
 use coherence::time::PgTime;
 use store::Outbox;
 
-/// The least time between two passes, however often the relay is woken: changes that come together travel together.
+/// How long the relay waits when it is woken: changes that come together travel together.
 const GATHER: Duration = Duration::from_millis(3);
+
+/// From the beginning of one pass to that of the next, however often the relay is woken: a pass costs PostgreSQL as much as a small change,
+/// whatever number of changes it carries.
+const SPACING: Duration = Duration::from_millis(20);
 
 /// How old a proof may be, where nothing changes, before the next one goes out: a third of what it is good for, so that one may be lost. A
 /// change goes out at once.
@@ -59,6 +63,11 @@ impl Term {
     fn tick(&self, tick: Duration) -> Duration {
         after_change(self.changed.elapsed(), tick)
     }
+}
+
+/// How long the relay waits when it is woken so long after its last pass began.
+fn after_wake(since: Duration) -> Duration {
+    SPACING.saturating_sub(since).max(GATHER)
 }
 
 /// From one pass to the next, when nothing has changed for so long.
@@ -104,7 +113,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
         tokio::select! {
             () = inner.stop.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
-            () = inner.wake.notified(), if term.is_some() => tokio::time::sleep(GATHER).await,
+            () = inner.wake.notified(), if term.is_some() => tokio::time::sleep(after_wake(began.elapsed())).await,
         }
     }
     if let Some(term) = term {
@@ -262,6 +271,13 @@ async fn publish(inner: &Inner, message: &Message) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_many_changes_goes_out_at_once_and_the_others_together() {
+        assert_eq!(after_wake(Duration::from_secs(1)), GATHER);
+        assert_eq!(after_wake(SPACING - GATHER), GATHER);
+        assert_eq!(after_wake(Duration::ZERO), SPACING, "by the next pass");
+    }
 
     #[test]
     fn a_quiet_relay_rests_and_whoever_hears_it_does_not_ask_for_the_lease() {

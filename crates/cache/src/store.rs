@@ -6,20 +6,23 @@ use coherence::asof::Asof;
 use coherence::time::PgTime;
 
 /// The versions of some aggregates, in their order, with the clock of the same snapshot. Spelled out rather than by `cache_version`,
-/// which PostgreSQL plans anew for each key.
+/// which PostgreSQL plans anew for each key. The limit is the number of keys: of an array alone PostgreSQL thinks that it has ten, and
+/// plans each statement for one anew.
 pub(crate) async fn versions(pool: &Pool, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {
     let row: (Vec<i64>, i64, i64) = pool
         .run("validate_cached", async |connection| {
             sqlx::query_as(
                 "select array(select coalesce((select k.ver from cache_key k where k.key = wanted.key), 0)
                                      + (select count(*) from outbox o where o.key = wanted.key)
-                              from unnest($1::text[]) with ordinality as wanted (key, place)
+                              from (select * from unnest($1::text[]) with ordinality as listed (key, place) limit $2)
+                                  as wanted
                               order by wanted.place),
                         c.epoch, c.seq
                  from cache_clock c
                  where c.part = 0",
             )
             .bind(keys)
+            .bind(i64::try_from(keys.len()).unwrap_or(i64::MAX))
             .fetch_one(connection)
             .await
         })
