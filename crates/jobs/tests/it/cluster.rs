@@ -56,9 +56,10 @@ impl Cluster {
 
     /// Claims up to `limit` jobs for `worker`.
     pub(crate) async fn claim(&self, worker: &str, limit: u32) -> Vec<Leased> {
-        let was_due = self.any_due().await;
-        let leased = claim(&mut *self.connection().await, worker, limit, LEASE).await;
-        assert!(was_due || leased.is_empty(), "nothing was due, and {leased:?} was claimed");
+        let mut connection = self.connection().await;
+        let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+        let leased = where_due(&mut tx, async |tx| claim(tx, worker, limit, LEASE).await).await;
+        tx.commit().await.unwrap();
         leased
     }
 
@@ -102,6 +103,17 @@ impl Cluster {
             .await
             .unwrap()
     }
+}
+
+/// What this claims in a transaction, which is nothing where nothing was due at its time.
+pub(crate) async fn where_due(
+    tx: &mut PgConnection,
+    claim: impl AsyncFnOnce(&mut PgConnection) -> Vec<Leased>,
+) -> Vec<Leased> {
+    let was_due = jobs::any_due(tx, KIND).await.unwrap();
+    let leased = claim(tx).await;
+    assert!(was_due || leased.is_empty(), "nothing was due, and {leased:?} was claimed");
+    leased
 }
 
 /// An ordinary job of an account, not yet enqueued.
