@@ -1,6 +1,6 @@
 //! Gives decoders files that were mutated from real ones of every format, and says what came of it.
 //!
-//! `cargo run -p thumbnail-worker --example hostile -- [--count N] [--seed N] [--ceiling BYTES]` prints one line of JSON: how many were
+//! `cargo run -p thumbnail-worker --example hostile -- [--count N] [--first N] [--seed N] [--ceiling BYTES]` prints one line of JSON: how many were
 //! whole and refused, how many crashed their decoder, passed its time or its memory, the longest time of one, and the peak of memory
 //! of this process and all of its decoders together, as the kernel counts it. The same seed makes the same files.
 
@@ -45,15 +45,16 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run_all() -> Result<(), Box<dyn std::error::Error>> {
-    let (mut count, mut seed, mut ceiling) = (2_000_u64, 1_u64, 256_u64 << 20);
+    let (mut count, mut first, mut seed, mut ceiling) = (2_000_u64, 0_u64, 1_u64, 256_u64 << 20);
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a number"))?.parse()?;
         match name.as_str() {
             "--count" => count = value,
+            "--first" => first = value,
             "--seed" => seed = value,
             "--ceiling" => ceiling = value,
-            _ => return Err(format!("{name} is not known; --count, --seed and --ceiling are").into()),
+            _ => return Err(format!("{name} is not known; --count, --first, --seed and --ceiling are").into()),
         }
     }
     let originals = originals()?;
@@ -79,11 +80,12 @@ async fn run_all() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let started = Instant::now();
-    let (first, second) =
-        tokio::join!(try_files(&pool, &originals, seed, 0, count), try_files(&pool, &originals, seed, 1, count));
+    let files = |offset: u64| (first + offset..first + count).step_by(2);
+    let (even, odd) =
+        tokio::join!(try_files(&pool, &originals, seed, files(0)), try_files(&pool, &originals, seed, files(1)),);
     is_done.store(true, Ordering::Relaxed);
     watching.join().map_err(|_| "the watch of memory failed")?;
-    let sum = |part: fn(&Found) -> u64| part(&first) + part(&second);
+    let sum = |part: fn(&Found) -> u64| part(&even) + part(&odd);
     println!(
         "{{\"files\":{count},\"seed\":{seed},\"whole\":{},\"refused\":{},\"crashes\":{},\"over_time\":{},\"over_memory\":{},\
          \"too_heavy\":{},\"slowest_ms\":{},\"peak_mb\":{:.1},\"ceiling_mb\":{:.1},\"seconds\":{:.1}}}",
@@ -93,7 +95,7 @@ async fn run_all() -> Result<(), Box<dyn std::error::Error>> {
         sum(|found| found.over_time),
         sum(|found| found.over_memory),
         sum(|found| found.too_heavy),
-        first.slowest.max(second.slowest).as_millis(),
+        even.slowest.max(odd.slowest).as_millis(),
         peak.load(Ordering::Relaxed) as f64 / f64::from(1 << 20),
         ceiling as f64 / f64::from(1 << 20),
         started.elapsed().as_secs_f64(),
@@ -101,10 +103,10 @@ async fn run_all() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Tries every second file, from `first` on.
-async fn try_files(pool: &DecodePool, originals: &[Vec<u8>], seed: u64, first: u64, count: u64) -> Found {
+/// Tries the files of these numbers.
+async fn try_files(pool: &DecodePool, originals: &[Vec<u8>], seed: u64, numbers: impl Iterator<Item = u64>) -> Found {
     let mut found = Found::default();
-    for number in (first..count).step_by(2) {
+    for number in numbers {
         let mut mutation = Mutation(seed.wrapping_mul(0x2545_F491_4F6C_DD1D).wrapping_add(number));
         let original = &originals[mutation.below(originals.len())];
         let other = &originals[mutation.below(originals.len())];

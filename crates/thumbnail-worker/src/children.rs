@@ -108,7 +108,8 @@ impl Children {
         }
     }
 
-    async fn start(&self) -> io::Result<Child> {
+    /// A decoder that has done nothing yet.
+    pub(crate) async fn start(&self) -> io::Result<Child> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let process = Command::new(&self.program)

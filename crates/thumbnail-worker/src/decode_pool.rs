@@ -181,17 +181,32 @@ impl DecodePool {
     /// [`Error`] at once when it can never run or too much waits; afterwards when it took too long or too much, or its decoder failed.
     pub(crate) async fn run(&self, mut order: Order, input: &Input) -> Result<Result<Done, Reason>, Error> {
         let _process = self.enter().await?;
-        let shared = &self.shared;
-        let limit = shared.settings.timeout;
         order.length = input.length();
         order.is_file = matches!(input, Input::File(..));
         // What asks for the time ends with a sentence about the file; what does not is killed.
+        let limit = self.shared.settings.timeout;
         order.stop_after_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) / 10 * 9;
-        let mut child = shared.children.take().await.map_err(|error| Error::Panicked(error.to_string()))?;
+        let children = &self.shared.children;
+        let unstarted = |error: io::Error| Error::Panicked(error.to_string());
+        let child = children.take().await.map_err(unstarted)?;
+        let is_new = child.busy.is_zero();
+        match self.have_done(child, &order, input).await {
+            // What it did before may have left too little room: it is not the file's fault before a new one says so.
+            Err(Error::OutOfMemory) if !is_new => {
+                self.have_done(children.start().await.map_err(unstarted)?, &order, input).await
+            }
+            ended => ended,
+        }
+    }
+
+    /// Has this decoder do it, once there is room.
+    async fn have_done(&self, mut child: Child, order: &Order, input: &Input) -> Result<Result<Done, Reason>, Error> {
+        let shared = &self.shared;
+        let limit = shared.settings.timeout;
         let mut started = Instant::now();
         let first = async {
             child.allow(shared.settings.light_memory())?;
-            child.send(&order, input).await?;
+            child.send(order, input).await?;
             child.next().await
         };
         let mut said = timeout(limit, first).await;

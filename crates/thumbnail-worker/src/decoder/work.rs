@@ -143,6 +143,8 @@ impl Input {
 fn facts(facts: &media::Facts, source: &dyn Source) -> Result<Done, Reason> {
     let c2pa = media::has_c2pa(source, facts.media_type).map_err(unreadable)?;
     let media::Facts { media_type, width, height, duration, frame_rate, audio } = *facts;
+    // Nobody has pictures of so many pixels: a file that states them states nothing.
+    let (width, height) = if i32::try_from(width.max(height)).is_ok() { (width, height) } else { (0, 0) };
     let media_type = number_of(media_type);
     let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let facts = Facts { media_type, width, height, duration_ns, frame_rate, audio, c2pa };

@@ -7,11 +7,13 @@ use domain::id::AccountId;
 use rustix::process::{Pid, Signal, kill_process};
 use thumbnail_worker::byte_budget::ByteBudget;
 use thumbnail_worker::decode_pool::{DecodePool, Error, Input, Settings};
+use thumbnail_worker::media::Type;
 use thumbnail_worker::model::Spec;
+use thumbnail_worker::pictures::Format;
 use tokio::time::timeout;
 
 use crate::cluster::{decoders, on_disk};
-use crate::paint::{fixture, png, quarters, webp};
+use crate::paint::{fixture, png, quarters, vast_png, webp};
 
 const MIB: u64 = 1 << 20;
 
@@ -158,6 +160,32 @@ async fn memory_beyond_its_weight_ends_the_decoder_and_nothing_else() {
     assert!(honest.render_picture(&Input::Bytes(long.clone().into()), Spec::default()).await.unwrap().is_ok());
     assert_eq!(pool.render_picture(&Input::Bytes(long.into()), Spec::default()).await.unwrap_err(), Error::OutOfMemory);
     assert!(pool.render_picture(&Input::Bytes(file.into()), Spec::default()).await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_earlier_work_left_taken_is_no_fault_of_the_file() {
+    let (pool, settings, pid) = pool_of_one(Settings { bytes: 306 * MIB, ..decoders() }).await;
+    signal(pid, Signal::STOP);
+    let small = small();
+    let work = pool.check_picture(&small);
+    tokio::pin!(work);
+    assert!(timeout(Duration::from_millis(20), &mut work).await.is_err());
+    // As a decoder ends that is given no memory.
+    signal(pid, Signal::ABORT);
+    signal(pid, Signal::CONT);
+    work.await.unwrap().unwrap();
+    let others = decoders_of(&settings);
+    assert!(!others.is_empty() && !others.contains(&pid), "a new one has done it: {others:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_no_picture_has_is_none() {
+    let pool = DecodePool::new(decoders());
+    for (width, height) in [(u32::MAX, 480), (640, 1 << 31)] {
+        let file = Input::Bytes(vast_png(width, height).into());
+        let facts = pool.describe(&file, Type::Picture(Format::Png)).await.unwrap().unwrap().facts;
+        assert_eq!((facts.width, facts.height), (0, 0), "{width} x {height}");
+    }
 }
 
 #[tokio::test]
