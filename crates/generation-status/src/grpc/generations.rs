@@ -32,8 +32,8 @@ use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watch
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
 pub(super) const WATCH_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/WatchGenerations";
 pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/BatchGetGenerations";
-/// How many generations of a snapshot are presented before others' calls go on.
-const PRESENTED_AT_ONCE: usize = 32;
+/// How many generations of a snapshot are encoded by the thread that answers others' calls as well; more take a thread of their own.
+const ENCODED_AT_ONCE: usize = 32;
 /// The field number of `BatchGetGenerationsResponse.generations`.
 const GENERATIONS_FIELD: u32 = 1;
 /// How many names one batch may have.
@@ -63,12 +63,20 @@ impl GenerationsApi {
             let (presenter, watches) = (presenter.clone(), watches.clone());
             async move {
                 let (event, resume_token) = event?;
-                let _place = match &event {
-                    WatchEvent::Snapshot(_) => Some(watches.place_to_encode(account).await),
-                    _ => None,
+                let is_long = matches!(&event, WatchEvent::Snapshot(part) if part.generations.len() > ENCODED_AT_ONCE);
+                let encode = move || {
+                    let event = Some(watch_event_to_proto(&presenter, event));
+                    framed(&api::WatchGenerationsResponse { event, resume_token }.encode_to_vec())
                 };
-                let event = Some(watch_event_to_proto(&presenter, event).await);
-                Ok(framed(&api::WatchGenerationsResponse { event, resume_token }.encode_to_vec()))
+                if !is_long {
+                    return Ok(encode());
+                }
+                let place = watches.place_to_encode(account).await;
+                let encoding = tokio::task::spawn_blocking(move || {
+                    let _place = place;
+                    encode()
+                });
+                encoding.await.map_err(|_| Error::Draining.into())
             }
         });
         Ok(frames.boxed())
@@ -353,17 +361,12 @@ fn parse_watch(account: AccountId, request: api::WatchGenerationsRequest) -> Res
     Ok(Wanted { account, selection, until_terminal, resume_token })
 }
 
-async fn watch_event_to_proto(presenter: &Presenter, event: WatchEvent) -> api::watch_generations_response::Event {
+fn watch_event_to_proto(presenter: &Presenter, event: WatchEvent) -> api::watch_generations_response::Event {
     use api::watch_generations_response as sent;
     match event {
         WatchEvent::Snapshot(SnapshotPart { generations, number, more }) => {
-            let mut presented = Vec::with_capacity(generations.len());
-            for some in generations.chunks(PRESENTED_AT_ONCE) {
-                presented.extend(some.iter().map(|generation| presenter.generation(generation)));
-                // A snapshot may have hundreds, and others' calls are short.
-                tokio::task::yield_now().await;
-            }
-            sent::Event::Snapshot(sent::Snapshot { generations: presented, part: number, more })
+            let generations = generations.iter().map(|generation| presenter.generation(generation)).collect();
+            sent::Event::Snapshot(sent::Snapshot { generations, part: number, more })
         }
         WatchEvent::Update(generation) => sent::Event::Update(presenter.generation(&generation)),
         WatchEvent::Gap => sent::Event::Gap(sent::Gap {}),
