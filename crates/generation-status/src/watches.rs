@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
 use chassis::keyring::tokens::Tokens;
-use chassis::request;
 use chassis::server::{Share, Shares};
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
@@ -297,16 +296,36 @@ impl Watch {
 
     /// Reads all that is watched, and drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let place = self.reads.place(self.wanted.account).await;
-        let read = read_snapshot(self.store.clone(), self.wanted.account, self.wanted.selection.clone());
-        // A watcher who leaves does not break it off: that would cost its connection, and whoever opens watches and leaves has many.
-        let reading = request::spawn(async move {
-            let _place = place;
-            read.await
-        });
-        let snapshot = reading.await.map_err(|_| Error::Draining)??;
-        self.subscription.inbox().caught_up(&snapshot.generations);
-        Ok(snapshot)
+        let account = self.wanted.account;
+        let _place = self.reads.place(account).await;
+        let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
+        let mut generations = match &self.wanted.selection {
+            Selection::Named(ids) => {
+                let generations = self.store.find(account, ids).await?;
+                if generations.len() < ids.len() {
+                    return Err(Error::NotFound(Noun::Generation));
+                }
+                generations
+            }
+            Selection::Of(parent) => {
+                let mut generations = self.store.list(account, *parent, None, None, SNAPSHOT_LATEST).await?;
+                if generations.is_empty() {
+                    self.store.parent_exists(account, *parent).await?;
+                }
+                if generations.len() >= SNAPSHOT_LATEST as usize {
+                    horizon = generations.last().map_or(horizon, |oldest| oldest.id);
+                }
+                let latest: HashSet<_> = generations.iter().map(|generation| generation.id).collect();
+                let open = self.store.open(account, *parent, SNAPSHOT_OPEN + 1).await?;
+                complete = open.len() <= SNAPSHOT_OPEN as usize;
+                generations.extend(open.into_iter().filter(|generation| !latest.contains(&generation.id)));
+                generations
+            }
+        };
+        generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
+        let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
+        self.subscription.inbox().caught_up(&generations);
+        Ok(Snapshot { generations, sent: 0, complete, horizon })
     }
 
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
@@ -343,37 +362,6 @@ impl Watch {
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
     }
-}
-
-/// All that is watched.
-async fn read_snapshot(store: Store, account: AccountId, selection: Selection) -> Result<Snapshot, Error> {
-    let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
-    let mut generations = match &selection {
-        Selection::Named(ids) => {
-            let generations = store.find(account, ids).await?;
-            if generations.len() < ids.len() {
-                return Err(Error::NotFound(Noun::Generation));
-            }
-            generations
-        }
-        Selection::Of(parent) => {
-            let mut generations = store.list(account, *parent, None, None, SNAPSHOT_LATEST).await?;
-            if generations.is_empty() {
-                store.parent_exists(account, *parent).await?;
-            }
-            if generations.len() >= SNAPSHOT_LATEST as usize {
-                horizon = generations.last().map_or(horizon, |oldest| oldest.id);
-            }
-            let latest: HashSet<_> = generations.iter().map(|generation| generation.id).collect();
-            let open = store.open(account, *parent, SNAPSHOT_OPEN + 1).await?;
-            complete = open.len() <= SNAPSHOT_OPEN as usize;
-            generations.extend(open.into_iter().filter(|generation| !latest.contains(&generation.id)));
-            generations
-        }
-    };
-    generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
-    let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
-    Ok(Snapshot { generations, sent: 0, complete, horizon })
 }
 
 #[cfg(test)]

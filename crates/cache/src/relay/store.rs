@@ -77,7 +77,7 @@ struct Row {
 /// Guard: `at` is `now()`, the start of the statement's transaction, which is before its snapshot. A time from after the snapshot
 /// would vouch for changes that commit in between.
 ///
-/// Untraced: it runs twenty times a second and belongs to no request.
+/// Untraced: it runs many times a second and belongs to no request.
 pub(super) async fn drain(pool: &Pool) -> Result<(Drained, Outbox), Error> {
     let drained = sqlx::query_as(
         "with taken as materialized (

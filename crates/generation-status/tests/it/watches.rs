@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use chassis::keyring::InternalKeys;
 use proto::generations::v1::watch_generations_response::Event;
-use proto::generations::v1::{
-    Generation, GetGenerationRequest, State, WatchGenerationsRequest, WatchGenerationsResponse,
-};
+use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGenerationsResponse};
 use testkit::{INTERNAL_KEYS, Nats, eventually};
 use tonic::{Code, Status, Streaming};
 
@@ -450,35 +448,4 @@ async fn the_watches_of_one_account_read_one_at_a_time() {
     for watch in watches {
         assert_eq!(watch.await.unwrap(), 1);
     }
-}
-
-#[tokio::test]
-async fn who_leaves_a_watch_does_not_break_its_read_off() {
-    let cluster = Cluster::new().await;
-    let user = cluster.user(1).await;
-    cluster.started(&user).await;
-    let mut slow = cluster.pool.begin().await.unwrap();
-    sqlx::query("lock table generations in access exclusive mode").execute(&mut *slow).await.unwrap();
-    let generations = cluster.node.generations.clone();
-    let watch =
-        tokio::spawn(async move { Watch::by(&generations, &user, all()).await.unwrap().snapshot().await.len() });
-    let reading = async || {
-        let reading = "select pid from pg_stat_activity where application_name = 'rushes/read'
-                       and datname = current_database() and wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, i32>(reading).fetch_optional(&cluster.pool).await.ok()?
-    };
-    let backend = eventually("it reads", Duration::from_secs(10), reading).await.unwrap();
-    watch.abort();
-    // Once calls that came later are answered, the service knows that it left.
-    for _ in 0..8 {
-        let request = user.asks(GetGenerationRequest { name: "none".to_owned(), min_version: 0 });
-        cluster.node.generations.clone().get_generation(request).await.unwrap_err();
-    }
-    slow.rollback().await.unwrap();
-    let idle = async || {
-        let idle = "select state = 'idle' from pg_stat_activity where pid = $1";
-        let idle: Option<bool> = sqlx::query_scalar(idle).bind(backend).fetch_optional(&cluster.pool).await.ok()?;
-        idle.expect("its connection is still there").then_some(())
-    };
-    eventually("its connection is idle", Duration::from_secs(10), idle).await.unwrap();
 }
