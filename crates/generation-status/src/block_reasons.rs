@@ -94,11 +94,16 @@ impl BlockReasons {
         }
         let model = shown.model.strip_prefix("models/").unwrap_or(&shown.model);
         let Some(reason) = status.block_reason(account.0, model) else { return encoded };
-        // Protobuf takes the last occurrence of a scalar field, so appending it overrides the one in the cached bytes.
-        let mut patched = BytesMut::from(encoded.as_ref());
-        prost::encoding::int32::encode(WAIT_REASON_FIELD, &(to_proto(reason) as i32), &mut patched);
-        patched.freeze()
+        overridden(&encoded, to_proto(reason) as i32)
     }
+}
+
+/// An encoded generation with another wait reason.
+pub(crate) fn overridden(encoded: &[u8], wait_reason: i32) -> Bytes {
+    // Protobuf takes the last occurrence of a scalar field.
+    let mut overridden = BytesMut::from(encoded);
+    prost::encoding::int32::encode(WAIT_REASON_FIELD, &wait_reason, &mut overridden);
+    overridden.freeze()
 }
 
 /// What an encoded [`api::Generation`] says of its wait; all that it has besides is passed over.

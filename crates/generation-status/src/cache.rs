@@ -9,7 +9,6 @@ use bytes::Bytes;
 use cache::{Asof, Cache, Changes, Key, Lifetime, Loaded};
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
-use prost::Message as _;
 
 use crate::error::{Error, Noun};
 use crate::model::Generation;
@@ -124,7 +123,7 @@ impl CachedGenerations {
             Some(generation) => Loaded {
                 version: generation.version,
                 asof,
-                body: self.shared.presenter.generation(generation).encode_to_vec().into(),
+                body: self.shared.presenter.encoded(generation),
                 lifetime: if generation.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
             },
             None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },

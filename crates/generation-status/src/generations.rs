@@ -370,7 +370,7 @@ impl Generations {
         if generation.state.is_terminal() {
             events::generation_ended(generation);
         }
-        self.hub.publish(generation.clone());
+        self.hub.publish(generation.clone().into());
         self.cached.wrote(generation).await;
     }
 

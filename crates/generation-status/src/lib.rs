@@ -5,6 +5,7 @@
 //! queued; a user is charged once or not at all; and a worker whose lease was given to another changes nothing.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apart;
 mod block_reasons;
 mod bulk;
 mod cache;

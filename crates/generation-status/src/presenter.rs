@@ -17,7 +17,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tonic_types::pb::ErrorInfo;
 
-use crate::block_reasons::BlockReasons;
+use crate::block_reasons::{self, BlockReasons};
 use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output, Picture};
 
 pub(crate) use inputs::{parse_struct, role_to_proto};
@@ -50,15 +50,35 @@ impl Presenter {
         }
     }
 
+    /// An encoded generation without the current block reason, so that its version determines it.
+    pub(crate) fn encoded(&self, generation: &Generation) -> Bytes {
+        self.waiting_for(generation, generation.wait_reason).encode_to_vec().into()
+    }
+
+    /// The same once the current block reason is put into it.
+    pub(crate) fn with_block_reason(&self, generation: &Generation, encoded: Bytes) -> Bytes {
+        match self.block_reason(generation) {
+            Some(reason) => block_reasons::overridden(&encoded, reason.into()),
+            None => encoded,
+        }
+    }
+
     /// A generation as its user sees it.
     pub(crate) fn generation(&self, generation: &Generation) -> api::Generation {
-        let block_reason = self.block_reasons.as_ref().and_then(|reasons| reasons.of(generation));
+        self.waiting_for(generation, self.block_reason(generation).unwrap_or(generation.wait_reason))
+    }
+
+    fn block_reason(&self, generation: &Generation) -> Option<i16> {
+        self.block_reasons.as_ref().and_then(|reasons| reasons.of(generation))
+    }
+
+    fn waiting_for(&self, generation: &Generation, wait_reason: i16) -> api::Generation {
         api::Generation {
             name: generation.id.name(),
             etag: format!("v{}", generation.version),
             version: generation.version,
             state: generation.state.number().into(),
-            wait_reason: block_reason.unwrap_or(generation.wait_reason).into(),
+            wait_reason: wait_reason.into(),
             scene: SceneName { project: generation.project, scene: generation.scene }.to_string(),
             model: model_name(&generation.model),
             input: Some(input(generation)),

@@ -229,7 +229,7 @@ impl Running {
         background(refresher.run(stop.clone()).boxed());
         let presenter = presenter.with_block_reasons(block_reasons.clone());
         let tokens = Tokens::new(&config.internal_keys, "watches of generations");
-        let watches = Watches::new(store.clone(), hub, config.watch, tokens, stop.clone());
+        let watches = Watches::new(store.clone(), presenter.clone(), hub, config.watch, tokens, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
         let bulk = Bulk::new(catalogue.clone(), store.clone(), generations.clone());
         let serving = Serving::new(store.clone(), catalogue.clone(), block_reasons.clone());

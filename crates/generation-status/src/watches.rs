@@ -5,8 +5,10 @@
 //! relies on reads, not on messages: whenever changes may have been missed, it reads the tables itself.
 
 mod hub;
+mod reads;
 mod resume;
 mod selection;
+mod shown;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,21 +16,24 @@ use std::time::Duration;
 
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
 use chassis::keyring::tokens::Tokens;
-use chassis::server::{Share, Shares};
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::apart::apart;
 use crate::error::{Error, Noun};
-use crate::model::{Generation, fitting};
+use crate::model::fitting;
+use crate::presenter::Presenter;
 use crate::store::Store;
 
 pub(crate) use hub::{GenerationHub, feed};
+use reads::Reads;
 pub use resume::reread as reread_resume_token;
 use resume::{Opened, Sent};
 pub(crate) use selection::Selection;
+pub(crate) use shown::Shown;
 
 /// How many generations a snapshot of a parent holds, besides open ones.
 const SNAPSHOT_LATEST: i64 = 100;
@@ -36,9 +41,6 @@ const SNAPSHOT_LATEST: i64 = 100;
 const SNAPSHOT_OPEN: i64 = 500;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
-/// How many watches of one account read all that they show, or encode it, at a time: either takes long, and a process has few threads for
-/// everybody's calls.
-const READS_OF_ACCOUNT: usize = 1;
 /// The pause after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The label `kind` of the metrics of these watches.
@@ -57,7 +59,7 @@ pub(crate) struct Wanted {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Snapshot(SnapshotPart),
-    Update(Arc<Generation>),
+    Update(Arc<Shown>),
     Gap,
     Heartbeat,
     Moved,
@@ -66,7 +68,7 @@ pub(crate) enum Event {
 /// A part of all that is watched.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotPart {
-    pub(crate) generations: Vec<Arc<Generation>>,
+    pub(crate) generations: Vec<Arc<Shown>>,
     /// From 0.
     pub(crate) number: i32,
     /// Whether another part follows.
@@ -89,6 +91,7 @@ impl Event {
 #[derive(Clone)]
 pub(crate) struct Watches {
     store: Store,
+    presenter: Presenter,
     hub: GenerationHub,
     settings: Settings,
     tokens: Tokens,
@@ -96,34 +99,17 @@ pub(crate) struct Watches {
     stop: CancellationToken,
 }
 
-/// The places of each account's watches; clones are the same ones.
-#[derive(Clone, Default)]
-struct Reads(Shares<AccountId>);
-
-impl Reads {
-    /// Waits behind the account's other watches until one may read all that it shows, or encode it.
-    async fn place(&self, account: AccountId) -> Share<AccountId> {
-        let mut place = self.0.of(account, READS_OF_ACCOUNT);
-        place.take().await;
-        place
-    }
-}
-
 impl Watches {
     /// Watches, whose resume tokens are `tokens`', and which end when `stop` is cancelled.
     pub(crate) fn new(
         store: Store,
+        presenter: Presenter,
         hub: GenerationHub,
         settings: Settings,
         tokens: Tokens,
         stop: CancellationToken,
     ) -> Self {
-        Self { store, hub, settings, tokens, reads: Reads::default(), stop }
-    }
-
-    /// Waits until a snapshot of this account may be encoded.
-    pub(crate) async fn place_to_encode(&self, account: AccountId) -> Share<AccountId> {
-        self.reads.place(account).await
+        Self { store, presenter, hub, settings, tokens, reads: Reads::default(), stop }
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
@@ -142,8 +128,9 @@ impl Watches {
         // Subscribes before it reads, so that no change falls between.
         let subscription = self.hub.subscribe(wanted.account, wanted.selection.clone());
         let heartbeat = Heartbeat::begin(self.settings, self.stop.clone());
-        let (store, reads) = (self.store.clone(), self.reads.clone());
-        let mut watch = Watch { store, reads, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
+        let (store, presenter, reads) = (self.store.clone(), self.presenter.clone(), self.reads.clone());
+        let mut watch =
+            Watch { store, presenter, reads, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
         watch.next = match opened {
             None => Next::Snapshot(watch.snapshot().await?),
             Some(opened) => watch.resume(opened).await?,
@@ -163,17 +150,21 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
+    presenter: Presenter,
     reads: Reads,
-    subscription: Subscription<Generation, Selection>,
+    subscription: Subscription<Shown, Selection>,
     wanted: Wanted,
     sent: Sent,
     next: Next,
     heartbeat: Heartbeat,
 }
 
-/// The state of all that is watched, or what is left to send of it.
+/// The state of all that is watched, and what is left to send of it.
+#[derive(Clone)]
 struct Snapshot {
-    generations: Vec<Arc<Generation>>,
+    /// Newest first; those before `from` were sent.
+    generations: Arc<[Arc<Shown>]>,
+    from: usize,
     /// How many parts of it were sent.
     sent: i32,
     /// Whether it holds every open generation.
@@ -230,10 +221,10 @@ impl Watch {
         }
         loop {
             match self.subscription.inbox().take() {
-                Some(Update::Changed(generation)) if self.sent.is_outdated(&generation) => {}
-                Some(Update::Changed(generation)) => {
-                    self.sent.update(&generation);
-                    return Some(Ok(Event::Update(generation)));
+                Some(Update::Changed(shown)) if self.sent.is_outdated(&shown.generation) => {}
+                Some(Update::Changed(shown)) => {
+                    self.sent.update(&shown.generation);
+                    return Some(Ok(Event::Update(shown)));
                 }
                 Some(Update::Resync) => match self.read_missed().await {
                     Ok(true) => {}
@@ -279,25 +270,34 @@ impl Watch {
 
     /// Sends as much of a snapshot as one event takes, and keeps the rest for the next.
     fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
-        let Snapshot { mut generations, sent: number, complete, horizon } = snapshot;
-        let rest = generations.split_off(fitting(generations.iter().map(|generation| &**generation)));
+        let Snapshot { generations: all, from, sent: number, complete, horizon } = snapshot;
+        let left = all.get(from..).unwrap_or_default();
+        let generations = left[..fitting(left.iter().map(|shown| &shown.generation))].to_vec();
         if number == 0 {
             self.sent.begin_snapshot();
         }
-        self.sent.part_of_snapshot(&generations);
-        let more = !rest.is_empty();
+        self.sent.part_of_snapshot(generations.iter().map(|shown| &shown.generation));
+        let from = from + generations.len();
+        let more = from < all.len();
         if more {
-            self.next = Next::Snapshot(Snapshot { generations: rest, sent: number + 1, complete, horizon });
+            self.next = Next::Snapshot(Snapshot { generations: all, from, sent: number + 1, complete, horizon });
         } else {
             self.sent.end_snapshot(complete, horizon);
         }
         Event::Snapshot(SnapshotPart { generations, number, more })
     }
 
-    /// Reads all that is watched, and drops the pending changes that it covers.
+    /// All that is watched; drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let Wanted { account, selection, .. } = &self.wanted;
+        let snapshot = self.reads.shared(*account, selection, async || self.read_snapshot().await).await?;
+        self.subscription.inbox().caught_up(&snapshot.generations);
+        Ok(snapshot)
+    }
+
+    /// Reads all that is watched, for all who watch the same.
+    async fn read_snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
-        let _place = self.reads.place(account).await;
         let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
         let mut generations = match &self.wanted.selection {
             Selection::Named(ids) => {
@@ -323,9 +323,13 @@ impl Watch {
             }
         };
         generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
-        let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
-        self.subscription.inbox().caught_up(&generations);
-        Ok(Snapshot { generations, sent: 0, complete, horizon })
+        let (count, presenter) = (generations.len(), self.presenter.clone());
+        let encode = move || {
+            let shown = generations.into_iter().map(|generation| Arc::new(Shown::from(generation)));
+            shown.inspect(|shown| drop(shown.encoded(&presenter))).collect()
+        };
+        let generations = apart(count, encode).await?;
+        Ok(Snapshot { generations, from: 0, sent: 0, complete, horizon })
     }
 
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
@@ -354,28 +358,12 @@ impl Watch {
         found.sort_by_key(|generation| generation.id);
         for generation in found {
             self.sent.reread(&generation);
-            inbox.offer(&Arc::new(generation));
+            inbox.offer(&Arc::new(Shown::from(generation)));
         }
         Ok(true)
     }
 
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_account_has_one_place_and_another_does_not_wait_for_it() {
-        let (reads, one, another) = (Reads::default(), AccountId(Uuid::from_u128(1)), AccountId(Uuid::from_u128(2)));
-        let place = reads.place(one).await;
-        let mut second = std::pin::pin!(reads.place(one));
-        assert!(futures::poll!(&mut second).is_pending());
-        assert!(futures::poll!(std::pin::pin!(reads.place(another))).is_ready());
-        drop(place);
-        assert!(futures::poll!(&mut second).is_ready());
     }
 }

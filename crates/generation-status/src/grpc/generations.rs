@@ -32,10 +32,12 @@ use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watch
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
 pub(super) const WATCH_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/WatchGenerations";
 pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/BatchGetGenerations";
-/// How many generations of a snapshot are encoded by the thread that answers others' calls as well; more take a thread of their own.
-const ENCODED_AT_ONCE: usize = 32;
 /// The field number of `BatchGetGenerationsResponse.generations`.
 const GENERATIONS_FIELD: u32 = 1;
+/// The field numbers of `WatchGenerationsResponse.snapshot`, of its `generations`, and of `WatchGenerationsResponse.update`.
+const SNAPSHOT_FIELD: u32 = 1;
+const SNAPSHOT_GENERATIONS_FIELD: u32 = 1;
+const UPDATE_FIELD: u32 = 2;
 /// How many names one batch may have.
 const MAX_BATCH: usize = 100;
 /// How large the answer to a batch may be: clients of gRPC take no larger message by default. It is refused and not shortened, since it
@@ -58,26 +60,10 @@ impl GenerationsApi {
     pub(super) async fn watched(&self, request: Request<api::WatchGenerationsRequest>) -> Result<Frames, Status> {
         let (account, request) = authenticated(request)?;
         let events = self.watches.watch(parse_watch(account, request)?).await?;
-        let (presenter, watches) = (self.presenter.clone(), self.watches.clone());
-        let frames = events.then(move |event| {
-            let (presenter, watches) = (presenter.clone(), watches.clone());
-            async move {
-                let (event, resume_token) = event?;
-                let is_long = matches!(&event, WatchEvent::Snapshot(part) if part.generations.len() > ENCODED_AT_ONCE);
-                let encode = move || {
-                    let event = Some(watch_event_to_proto(&presenter, event));
-                    framed(&api::WatchGenerationsResponse { event, resume_token }.encode_to_vec())
-                };
-                if !is_long {
-                    return Ok(encode());
-                }
-                let place = watches.place_to_encode(account).await;
-                let encoding = tokio::task::spawn_blocking(move || {
-                    let _place = place;
-                    encode()
-                });
-                encoding.await.map_err(|_| Error::Draining.into())
-            }
+        let presenter = self.presenter.clone();
+        let frames = events.map(move |event| {
+            let (event, resume_token) = event?;
+            Ok(framed(&encode_event(&presenter, event, resume_token)))
         });
         Ok(frames.boxed())
     }
@@ -361,16 +347,29 @@ fn parse_watch(account: AccountId, request: api::WatchGenerationsRequest) -> Res
     Ok(Wanted { account, selection, until_terminal, resume_token })
 }
 
-fn watch_event_to_proto(presenter: &Presenter, event: WatchEvent) -> api::watch_generations_response::Event {
-    use api::watch_generations_response as sent;
-    match event {
+/// A [`api::WatchGenerationsResponse`]: what it has of generations is appended as it was encoded for all watchers.
+fn encode_event(presenter: &Presenter, event: WatchEvent, resume_token: String) -> BytesMut {
+    use api::watch_generations_response::{Event, Gap, Heartbeat, Moved, Snapshot};
+    let mut encoded = BytesMut::new();
+    let event = match event {
         WatchEvent::Snapshot(SnapshotPart { generations, number, more }) => {
-            let generations = generations.iter().map(|generation| presenter.generation(generation)).collect();
-            sent::Event::Snapshot(sent::Snapshot { generations, part: number, more })
+            let mut snapshot = BytesMut::new();
+            for shown in generations {
+                prost::encoding::bytes::encode(SNAPSHOT_GENERATIONS_FIELD, &shown.encoded(presenter), &mut snapshot);
+            }
+            // The rest of its fields.
+            snapshot.extend(Snapshot { generations: Vec::new(), part: number, more }.encode_to_vec());
+            prost::encoding::bytes::encode(SNAPSHOT_FIELD, &snapshot.freeze(), &mut encoded);
+            None
         }
-        WatchEvent::Update(generation) => sent::Event::Update(presenter.generation(&generation)),
-        WatchEvent::Gap => sent::Event::Gap(sent::Gap {}),
-        WatchEvent::Heartbeat => sent::Event::Heartbeat(sent::Heartbeat {}),
-        WatchEvent::Moved => sent::Event::Moved(sent::Moved {}),
-    }
+        WatchEvent::Update(shown) => {
+            prost::encoding::bytes::encode(UPDATE_FIELD, &shown.encoded(presenter), &mut encoded);
+            None
+        }
+        WatchEvent::Gap => Some(Event::Gap(Gap {})),
+        WatchEvent::Heartbeat => Some(Event::Heartbeat(Heartbeat {})),
+        WatchEvent::Moved => Some(Event::Moved(Moved {})),
+    };
+    encoded.extend(api::WatchGenerationsResponse { event, resume_token }.encode_to_vec());
+    encoded
 }

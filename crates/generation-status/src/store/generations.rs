@@ -1,13 +1,17 @@
 //! Reads and cancels of generations.
 
+use chassis::postgres;
 use domain::id::{AccountId, GenerationId};
 use domain::name::GenerationParent;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
 use super::Store;
 use super::rows::columns;
 use super::transitions::{StopBy, end, stop};
+use crate::apart::apart;
 use crate::error::{Error, Noun};
 use crate::model::{Generation, Snapshot};
 use crate::transitions::cancelled_in_queue;
@@ -44,15 +48,14 @@ impl Store {
     /// The generations of these ids that are the account's, in any order.
     pub(crate) async fn find(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Generation>, Error> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let query = sqlx::query_as(concat!(
+        let query = sqlx::query(concat!(
             "select ",
             columns!(),
             " from generations g where g.account_id = $1 and g.id = any ($2) and g.delete_time is null"
         ))
         .bind(account.0)
         .bind(ids);
-        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.pools.read.run("find_generations", run).await?)
+        self.read_generations("find_generations", query).await
     }
 
     /// The generations of these accounts and ids, in any order. For the hub, which reads for watchers of many accounts.
@@ -61,7 +64,7 @@ impl Store {
         wanted: &[(AccountId, GenerationId)],
     ) -> Result<Vec<Generation>, Error> {
         let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = wanted.iter().map(|(account, id)| (account.0, id.0)).unzip();
-        let query = sqlx::query_as(concat!(
+        let query = sqlx::query(concat!(
             "select ",
             columns!(),
             " from unnest($1::uuid[], $2::uuid[]) as wanted (account_id, id)
@@ -69,8 +72,7 @@ impl Store {
         ))
         .bind(accounts)
         .bind(ids);
-        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.pools.read.run("find_generations_across_accounts", run).await?)
+        self.read_generations("find_generations_across_accounts", query).await
     }
 
     /// Up to `limit` generations of `parent` made before `before` and after `after`, newest first.
@@ -118,14 +120,13 @@ impl Store {
                 Some(name.scene.0),
             ),
         };
-        let query = sqlx::query_as(sql)
+        let query = sqlx::query(sql)
             .bind(account.0)
             .bind(of)
             .bind(before.map_or(Uuid::max(), |id| id.0))
             .bind(limit)
             .bind(after.map_or(Uuid::nil(), |id| id.0));
-        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let generations: Vec<Generation> = self.pools.read.run("list_generations", run).await?;
+        let generations = self.read_generations("list_generations", query).await?;
         match (parent, generations.first()) {
             // A scene is in one project: a name that combines it with another project names nothing.
             (GenerationParent::Scene(name), Some(generation)) if generation.project != name.project => {
@@ -147,7 +148,7 @@ impl Store {
             GenerationParent::Project(project) => (Some(project.0), None),
             GenerationParent::Scene(name) => (Some(name.project.0), Some(name.scene.0)),
         };
-        let query = sqlx::query_as(concat!(
+        let query = sqlx::query(concat!(
             "select ",
             columns!(),
             " from generations g
@@ -159,8 +160,20 @@ impl Store {
         .bind(project)
         .bind(scene)
         .bind(limit);
+        self.read_generations("open_generations", query).await
+    }
+
+    /// The generations of a statement's rows.
+    async fn read_generations(
+        &self,
+        statement: &'static str,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<Generation>, Error> {
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.pools.read.run("open_generations", run).await?)
+        let rows = self.pools.read.run(statement, run).await?;
+        let made =
+            apart(rows.len(), move || rows.iter().map(Generation::from_row).collect::<sqlx::Result<_>>()).await?;
+        Ok(made.map_err(postgres::Error::from)?)
     }
 
     /// An error unless the account has, or had, this parent.

@@ -6,37 +6,38 @@ use cache::{Change, Changes};
 use domain::id::{AccountId, GenerationId};
 
 use super::selection::Selection;
+use super::shown::Shown;
 use crate::cache::KEY_KIND;
-use crate::model::Generation;
+use crate::error::Error;
 use crate::store::Store;
 
 /// Everyone who watches generations in this process; cheap to clone.
-pub(crate) type GenerationHub = Hub<Generation, Selection>;
+pub(crate) type GenerationHub = Hub<Shown, Selection>;
 
-impl Watchable for Generation {
+impl Watchable for Shown {
     type Group = AccountId;
     type Key = GenerationId;
 
     fn group(&self) -> AccountId {
-        self.account
+        self.generation.account
     }
 
     fn key(&self) -> GenerationId {
-        self.id
+        self.generation.id
     }
 
     fn version(&self) -> i64 {
-        self.version
+        self.generation.version
     }
 
     fn is_final(&self) -> bool {
-        self.state.is_terminal()
+        self.generation.state.is_terminal()
     }
 }
 
-impl Filter<Generation> for Selection {
-    fn matches(&self, generation: &Generation) -> bool {
-        self.includes(generation)
+impl Filter<Shown> for Selection {
+    fn matches(&self, shown: &Shown) -> bool {
+        self.includes(&shown.generation)
     }
 
     fn may_match(&self, id: GenerationId) -> bool {
@@ -48,7 +49,7 @@ impl Filter<Generation> for Selection {
 pub(crate) async fn feed(hub: GenerationHub, changes: Changes, store: Store) {
     let read = |keys: Vec<(AccountId, GenerationId)>| {
         let store = store.clone();
-        async move { store.find_across_accounts(&keys).await }
+        async move { Ok::<_, Error>(store.find_across_accounts(&keys).await?.into_iter().map(Shown::from).collect()) }
     };
     hub.feed(changes, changed_generation, read).await;
 }

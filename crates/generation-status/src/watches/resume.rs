@@ -111,8 +111,8 @@ impl Sent {
     }
 
     /// A part of a snapshot was sent.
-    pub(super) fn part_of_snapshot(&mut self, generations: &[Arc<Generation>]) {
-        generations.iter().for_each(|generation| self.remember(generation));
+    pub(super) fn part_of_snapshot<'g>(&mut self, generations: impl Iterator<Item = &'g Generation>) {
+        generations.for_each(|generation| self.remember(generation));
     }
 
     /// The last part was sent: all of them are every generation newer than `horizon`, and open ones, all when `complete`.

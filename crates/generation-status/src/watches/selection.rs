@@ -8,7 +8,7 @@ use domain::name::{GenerationParent, SceneName};
 use crate::model::Generation;
 
 /// The generations that are watched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Selection {
     /// These generations, sorted and each once.
     Named(Arc<[GenerationId]>),

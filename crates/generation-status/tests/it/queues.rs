@@ -18,6 +18,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
+use crate::watches::{Watch, named};
 use crate::worker::Worker;
 
 const MODEL: &str = "models/local-sketch";
@@ -230,7 +231,8 @@ async fn shows_reason(cluster: &Cluster, user: &User, name: &str, reason: WaitRe
         let request = user.asks(BatchGetGenerationsRequest { names: vec![name.to_owned()] });
         let batch = cluster.node.generations.clone().batch_get_generations(request).await.ok()?.into_inner();
         let listed = list.generations.into_iter().find(|generation| generation.name == name)?;
-        [one.wait_reason(), listed.wait_reason(), batch.generations[0].wait_reason()]
+        let watched = Watch::of(&cluster.node, user, named(&[name])).await.ok()?.snapshot().await;
+        [one.wait_reason(), listed.wait_reason(), batch.generations[0].wait_reason(), watched[0].wait_reason()]
             .iter()
             .all(|shown| *shown == reason)
             .then_some(())

@@ -144,3 +144,28 @@ async fn two_hundred_watchers_cost_one_read_for_each_change() {
     }
     panic!("reads of each change: {reads:?}");
 }
+
+/// All of an account's browsers come back at once, say after a deployment.
+#[tokio::test]
+async fn a_hundred_watches_that_open_at_once_share_their_first_reads() {
+    let counted = Counted::start().await;
+    let user = counted.cluster.user(8).await;
+    counted.warm_up(&user).await;
+    let _ = counted.reads();
+    // The first that reads waits for this transaction, and the others for the first.
+    let mut slow = counted.cluster.pool.begin().await.unwrap();
+    sqlx::query("lock table generations in access exclusive mode").execute(&mut *slow).await.unwrap();
+    let open = || {
+        let generations = counted.node.generations.clone();
+        tokio::spawn(async move { Watch::by(&generations, &user, all()).await.unwrap().snapshot().await.len() })
+    };
+    let watches: Vec<_> = (0..100).map(|_| open()).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    slow.rollback().await.unwrap();
+    for watch in watches {
+        assert_eq!(watch.await.unwrap(), 1);
+    }
+    let reads = counted.reads();
+    // Two for the first and two for all others; a machine that starves the process has some of them come later.
+    assert!(reads.len() <= 20, "{} reads: {reads:#?}", reads.len());
+}

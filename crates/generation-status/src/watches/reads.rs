@@ -1,0 +1,174 @@
+//! The reads of all that a watch shows, which are long: one of an account at a time, and each for all who wait for it.
+//!
+//! Invariant: a read begins after all who share it subscribed, so that none of them misses a change. Who comes after its beginning waits
+//! for the next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chassis::server::{Share, Shares};
+use domain::id::AccountId;
+use tokio::sync::OnceCell;
+
+use super::{Selection, Snapshot};
+use crate::error::Error;
+
+/// How many watches of one account read what they show at a time: a process has few threads and connections for everybody.
+const AT_ONCE: usize = 1;
+
+type Key = (AccountId, Selection);
+
+/// Clones are the same ones.
+#[derive(Clone, Default)]
+pub(super) struct Reads {
+    places: Shares<AccountId>,
+    /// Those that have not begun.
+    waiting: Arc<Mutex<HashMap<Key, Arc<OnceCell<Snapshot>>>>>,
+}
+
+/// One watcher's part in a read; nobody is in it any more once the last is dropped.
+struct Part {
+    reads: Reads,
+    key: Key,
+    read: Arc<OnceCell<Snapshot>>,
+}
+
+impl Reads {
+    /// Waits behind the account's other watches until one may read.
+    pub(super) async fn place(&self, account: AccountId) -> Share<AccountId> {
+        let mut place = self.places.of(account, AT_ONCE);
+        place.take().await;
+        place
+    }
+
+    /// What `read` finds, or another watcher's of the same selection that begins from now on.
+    pub(super) async fn shared(
+        &self,
+        account: AccountId,
+        selection: &Selection,
+        read: impl AsyncFnOnce() -> Result<Snapshot, Error>,
+    ) -> Result<Snapshot, Error> {
+        let part = self.join((account, selection.clone()));
+        // Where one watcher leaves or fails, the next of them reads.
+        let found = part.read.get_or_try_init(async || {
+            let _place = self.place(account).await;
+            part.begin();
+            read().await
+        });
+        found.await.cloned()
+    }
+
+    fn join(&self, key: Key) -> Part {
+        let read = Arc::clone(self.lock().entry(key.clone()).or_default());
+        Part { reads: self.clone(), key, read }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<OnceCell<Snapshot>>>> {
+        // The map is whole at each step, so a panic elsewhere leaves it usable.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    /// From now on nobody joins.
+    fn begin(&self) {
+        let mut waiting = self.reads.lock();
+        if waiting.get(&self.key).is_some_and(|read| Arc::ptr_eq(read, &self.read)) {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut waiting = self.reads.lock();
+        // The map's and this one; others come by it only under the lock.
+        let is_last = |read: &Arc<OnceCell<Snapshot>>| Arc::ptr_eq(read, &self.read) && Arc::strong_count(read) == 2;
+        if waiting.get(&self.key).is_some_and(is_last) {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use domain::id::GenerationId;
+    use domain::name::GenerationParent;
+    use futures::poll;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ACCOUNT: AccountId = AccountId(Uuid::nil());
+    const ALL: &Selection = &Selection::Of(GenerationParent::Account);
+
+    /// A snapshot that differs from others by its part.
+    fn snapshot(sent: i32) -> Snapshot {
+        Snapshot { generations: Arc::default(), from: 0, sent, complete: true, horizon: GenerationId(Uuid::nil()) }
+    }
+
+    #[tokio::test]
+    async fn an_account_has_one_place_and_another_does_not_wait_for_it() {
+        let (reads, one, another) = (Reads::default(), AccountId(Uuid::from_u128(1)), AccountId(Uuid::from_u128(2)));
+        let place = reads.place(one).await;
+        let mut second = std::pin::pin!(reads.place(one));
+        assert!(poll!(&mut second).is_pending());
+        assert!(poll!(std::pin::pin!(reads.place(another))).is_ready());
+        drop(place);
+        assert!(poll!(&mut second).is_ready());
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_share_the_next_read_and_who_comes_after_its_beginning_waits_for_another() {
+        let (reads, count) = (Reads::default(), Cell::new(0));
+        let read = async || {
+            count.set(count.get() + 1);
+            tokio::task::yield_now().await;
+            Ok(snapshot(count.get()))
+        };
+        let place = reads.place(ACCOUNT).await;
+        let mut first = std::pin::pin!(reads.shared(ACCOUNT, ALL, read));
+        let mut second = std::pin::pin!(reads.shared(ACCOUNT, ALL, read));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        drop(place);
+        // The first begins.
+        assert!(poll!(&mut first).is_pending());
+        let mut late = std::pin::pin!(reads.shared(ACCOUNT, ALL, read));
+        assert!(poll!(&mut late).is_pending());
+        assert_eq!(first.await.unwrap().sent, 1);
+        assert_eq!(second.await.unwrap().sent, 1);
+        assert_eq!(late.await.unwrap().sent, 2);
+        assert_eq!(count.get(), 2);
+        assert!(reads.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn where_one_leaves_or_fails_the_next_reads() {
+        let reads = Reads::default();
+        let place = reads.place(ACCOUNT).await;
+        let mut leaves = Box::pin(reads.shared(ACCOUNT, ALL, async || Ok(snapshot(1))));
+        let mut fails = Box::pin(reads.shared(ACCOUNT, ALL, async || Err(Error::Draining)));
+        let mut reads_it = Box::pin(reads.shared(ACCOUNT, ALL, async || Ok(snapshot(3))));
+        assert!(poll!(&mut leaves).is_pending() && poll!(&mut fails).is_pending() && poll!(&mut reads_it).is_pending());
+        drop((place, leaves));
+        assert!(fails.await.is_err());
+        assert_eq!(reads_it.await.unwrap().sent, 3);
+        assert!(reads.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_all_have_left_leaves_nothing() {
+        let reads = Reads::default();
+        let place = reads.place(ACCOUNT).await;
+        let mut one = Box::pin(reads.shared(ACCOUNT, ALL, async || Ok(snapshot(1))));
+        let mut other = Box::pin(reads.shared(ACCOUNT, ALL, async || Ok(snapshot(2))));
+        assert!(poll!(&mut one).is_pending() && poll!(&mut other).is_pending());
+        drop(one);
+        assert_eq!(reads.lock().len(), 1);
+        drop(other);
+        assert!(reads.lock().is_empty());
+        drop(place);
+    }
+}
