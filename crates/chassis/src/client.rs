@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub(crate) use self::connection::{CONNECTION_WINDOW, MAX_HEADERS, STREAM_WINDOW};
 use self::{
-    connection::{Broken, Connection, Unanswered},
+    connection::{Broken, Connection, Unanswered, WATCH_WINDOW},
     lazy::Lazy,
     spread::{Resolve, Spread},
 };
@@ -75,19 +75,29 @@ pub struct Channel {
 /// many to each of the name's addresses: one that is new there gets its share of the calls within seconds. Needs a tokio runtime.
 #[must_use]
 pub fn connect(name: &'static str, uri: &Uri) -> Channel {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let (is_address, resolve) = (host.parse::<IpAddr>().is_ok(), spread::by_system(host, port(uri)));
-    connect_by(name, uri, &resolve, (!is_address).then(|| Arc::clone(&resolve)))
+    connect_with(name, uri, STREAM_WINDOW)
 }
 
-fn connect_by(name: &'static str, uri: &Uri, one: &Resolve, all: Option<Resolve>) -> Channel {
+/// The same for watches, of whose answers fewer bytes wait unread.
+#[must_use]
+pub fn connect_for_watches(name: &'static str, uri: &Uri) -> Channel {
+    connect_with(name, uri, WATCH_WINDOW)
+}
+
+fn connect_with(name: &'static str, uri: &Uri, window: u32) -> Channel {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let (is_address, resolve) = (host.parse::<IpAddr>().is_ok(), spread::by_system(host, port(uri)));
+    connect_by(name, uri, window, &resolve, (!is_address).then(|| Arc::clone(&resolve)))
+}
+
+fn connect_by(name: &'static str, uri: &Uri, window: u32, one: &Resolve, all: Option<Resolve>) -> Channel {
     // Until the name's first address answers, and whenever none does, one connection is tried for all calls.
     let lazy = if all.is_some() { 1 } else { CONNECTIONS };
     Channel {
         name,
         authority: uri.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost")),
-        lazy: (0..lazy).map(|_| Lazy::new(Arc::clone(one))).collect(),
-        spread: all.map(|resolve| Spread::begin(name, CONNECTIONS, resolve)),
+        lazy: (0..lazy).map(|_| Lazy::new(Arc::clone(one), window)).collect(),
+        spread: all.map(|resolve| Spread::begin(name, window, CONNECTIONS, resolve)),
         next: Arc::default(),
         shown: None,
     }

@@ -27,20 +27,21 @@ pub(crate) struct Route {
 pub(crate) struct Routes(Arc<HashMap<&'static str, Route>>);
 
 impl Routes {
-    /// The public methods, with one channel for each upstream from `connect`.
+    /// The public methods, with one channel for each upstream from `connect`, and one for its watches, which `connect` is told.
     ///
     /// # Panics
     /// When the table names an upstream that `connect` does not know: the table and this program do not fit together.
-    pub(crate) fn new(connect: impl Fn(&str) -> Option<Channel>) -> Self {
-        let mut channels: HashMap<&'static str, Channel> = HashMap::new();
+    pub(crate) fn new(connect: impl Fn(&str, bool) -> Option<Channel>) -> Self {
+        let mut channels: HashMap<(&'static str, bool), Channel> = HashMap::new();
         let mut routes = HashMap::new();
         for method in proto::METHODS {
             let Some(scope) = method.scope else { continue };
-            let mut channel = |upstream| {
-                let connect = || connect(upstream).unwrap_or_else(|| panic!("no upstream is called {upstream}"));
-                channels.entry(upstream).or_insert_with(connect).clone()
+            let mut channel = |upstream, is_watch| {
+                let connect =
+                    || connect(upstream, is_watch).unwrap_or_else(|| panic!("no upstream is called {upstream}"));
+                channels.entry((upstream, is_watch)).or_insert_with(connect).clone()
             };
-            let channel = (method.upstream != HERE).then(|| channel(method.upstream));
+            let channel = (method.upstream != HERE).then(|| channel(method.upstream, method.max_timeout.is_none()));
             routes.insert(method.path, Route { method, scope, channel });
         }
         Self(Arc::new(routes))

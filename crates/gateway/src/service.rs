@@ -59,12 +59,14 @@ impl Service {
             generation_worker_internal,
         } = &config.upstreams;
         let inside = |name, uri| client::connect(name, uri).as_service(NAME, &config.internal_keys);
-        let dashboard = client::connect("dashboard", dashboard);
-        let routes = Routes::new(|upstream| match upstream {
-            "dashboard" => Some(dashboard.clone()),
-            "generation-status" => Some(client::connect("generation-status", generation_status)),
-            "thumbnail-worker" => Some(client::connect("thumbnail-worker", thumbnail_worker)),
-            _ => None,
+        let routes = Routes::new(|upstream, is_watch| {
+            let connect = if is_watch { client::connect_for_watches } else { client::connect };
+            match upstream {
+                "dashboard" => Some(connect("dashboard", dashboard)),
+                "generation-status" => Some(connect("generation-status", generation_status)),
+                "thumbnail-worker" => Some(connect("thumbnail-worker", thumbnail_worker)),
+                _ => None,
+            }
         });
         let server = Server::new(NAME, &config.server)
             .public(&config.door)

@@ -10,6 +10,7 @@ mod resume;
 mod selection;
 mod shown;
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use crate::apart::apart;
 use crate::error::{Error, Noun};
-use crate::model::fitting;
+use crate::model::Generation;
 use crate::presenter::Presenter;
 use crate::store::Store;
 
@@ -39,6 +40,9 @@ pub(crate) use shown::Shown;
 const SNAPSHOT_LATEST: i64 = 100;
 /// How many open generations a snapshot of a parent holds.
 const SNAPSHOT_OPEN: i64 = 500;
+/// About how many bytes of generations one part of a snapshot has, and no more, but for a generation that has more by itself: a reader who
+/// takes nothing holds them in memory.
+const MAX_PART_BYTES: usize = 128 << 10;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
 /// The pause after a failed read.
@@ -159,17 +163,25 @@ struct Watch {
     heartbeat: Heartbeat,
 }
 
-/// The state of all that is watched, and what is left to send of it.
-#[derive(Clone)]
+/// All that is watched, which everyone who waits for it shares.
+#[derive(Clone, Debug)]
 struct Snapshot {
-    /// Newest first; those before `from` were sent.
+    /// Newest first.
     generations: Arc<[Arc<Shown>]>,
-    from: usize,
-    /// How many parts of it were sent.
-    sent: i32,
     /// Whether it holds every open generation.
     complete: bool,
     /// It holds every generation that is newer than this.
+    horizon: GenerationId,
+}
+
+/// What is left to send of a snapshot. It is read anew, part by part, so that a reader who takes nothing holds one part in memory.
+struct Rest {
+    /// Newest first.
+    ids: Vec<GenerationId>,
+    /// How many parts were sent, and how many generations the last of them had.
+    sent: i32,
+    last: usize,
+    complete: bool,
     horizon: GenerationId,
 }
 
@@ -181,6 +193,8 @@ enum Next {
     Gap,
     /// A snapshot that is still to be read.
     ReadSnapshot,
+    /// The next part of a snapshot.
+    Rest(Rest),
     /// A heartbeat, which says that the resumed stream is alive.
     Alive,
     /// Changes as they come.
@@ -210,13 +224,14 @@ impl Watch {
             Next::Snapshot(snapshot) => return Some(Ok(self.send_snapshot(snapshot))),
             Next::Gap => return Some(Ok(self.gap())),
             Next::Alive => return Some(Ok(Event::Heartbeat)),
-            Next::ReadSnapshot => match self.snapshot().await {
-                Ok(snapshot) => return Some(Ok(self.send_snapshot(snapshot))),
-                Err(error) => {
-                    self.next = Next::Ended;
-                    return Some(Err(error));
-                }
-            },
+            Next::ReadSnapshot => {
+                let snapshot = self.snapshot().await;
+                return Some(self.or_end(snapshot).map(|snapshot| self.send_snapshot(snapshot)));
+            }
+            Next::Rest(rest) => {
+                let found = self.read_part(&rest).await;
+                return Some(self.or_end(found).map(|found| self.send_part(rest, &found)));
+            }
             Next::Live => {}
         }
         loop {
@@ -268,23 +283,52 @@ impl Watch {
         Event::Gap
     }
 
-    /// Sends as much of a snapshot as one event takes, and keeps the rest for the next.
-    fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
-        let Snapshot { generations: all, from, sent: number, complete, horizon } = snapshot;
-        let left = all.get(from..).unwrap_or_default();
-        let generations = left[..fitting(left.iter().map(|shown| &shown.generation))].to_vec();
-        if number == 0 {
-            self.sent.begin_snapshot();
+    /// Ends the watch with an error, if it is one.
+    fn or_end<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.next = Next::Ended;
         }
+        result
+    }
+
+    /// Sends the first part of a snapshot.
+    fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
+        let Snapshot { generations, complete, horizon } = snapshot;
+        self.sent.begin_snapshot();
+        let ids = generations.iter().map(|shown| shown.generation.id).collect();
+        let rest = Rest { ids, sent: 0, last: generations.len(), complete, horizon };
+        self.send_part(rest, &generations)
+    }
+
+    /// Sends as many of these as one part takes, which are the first of the rest that are left of it, and keeps what follows them.
+    fn send_part(&mut self, mut rest: Rest, found: &[Arc<Shown>]) -> Event {
+        let generations = found[..fitting(found, &self.presenter)].to_vec();
         self.sent.part_of_snapshot(generations.iter().map(|shown| &shown.generation));
-        let from = from + generations.len();
-        let more = from < all.len();
+        // Where fewer were found than asked for, the others are deleted.
+        let asked = rest.ids.len().min(rest.last);
+        let done = match found.get(generations.len()) {
+            Some(next) => rest.ids.iter().position(|id| *id == next.generation.id).unwrap_or(asked),
+            None => asked,
+        };
+        rest.ids.drain(..done);
+        let (number, more) = (rest.sent, !rest.ids.is_empty());
         if more {
-            self.next = Next::Snapshot(Snapshot { generations: all, from, sent: number + 1, complete, horizon });
+            self.next = Next::Rest(Rest { sent: number + 1, last: generations.len().max(1), ..rest });
         } else {
-            self.sent.end_snapshot(complete, horizon);
+            self.sent.end_snapshot(rest.complete, rest.horizon);
         }
         Event::Snapshot(SnapshotPart { generations, number, more })
+    }
+
+    /// Reads about as many for the next part of a snapshot as the last one had, and drops the pending changes that they cover.
+    async fn read_part(&self, rest: &Rest) -> Result<Vec<Arc<Shown>>, Error> {
+        let _place = self.reads.place(self.wanted.account).await;
+        let ids = &rest.ids[..rest.ids.len().min(rest.last)];
+        let mut generations = self.store.find(self.wanted.account, ids).await?;
+        generations.sort_by_key(|generation| Reverse(generation.id));
+        let found = self.prepare(generations).await?;
+        self.subscription.inbox().caught_up(&found);
+        Ok(found)
     }
 
     /// All that is watched; drops the pending changes that it covers.
@@ -322,14 +366,20 @@ impl Watch {
                 generations
             }
         };
-        generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
+        generations.sort_by_key(|generation| Reverse(generation.id));
+        let generations = self.prepare(generations).await?.into();
+        Ok(Snapshot { generations, complete, horizon })
+    }
+
+    /// Encodes as many of these as the next part takes.
+    async fn prepare(&self, generations: Vec<Generation>) -> Result<Vec<Arc<Shown>>, Error> {
         let (count, presenter) = (generations.len(), self.presenter.clone());
-        let encode = move || {
-            let shown = generations.into_iter().map(|generation| Arc::new(Shown::from(generation)));
-            shown.inspect(|shown| drop(shown.encoded(&presenter))).collect()
+        let prepare = move || {
+            let shown: Vec<_> = generations.into_iter().map(|generation| Arc::new(Shown::from(generation))).collect();
+            fitting(&shown, &presenter);
+            shown
         };
-        let generations = apart(count, encode).await?;
-        Ok(Snapshot { generations, from: 0, sent: 0, complete, horizon })
+        apart(count, prepare).await
     }
 
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
@@ -366,4 +416,14 @@ impl Watch {
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
     }
+}
+
+/// How many of these, from the first, one part of a snapshot takes: at least one, if there is one.
+fn fitting(generations: &[Arc<Shown>], presenter: &Presenter) -> usize {
+    let mut bytes = 0;
+    let fits = generations.iter().enumerate().take_while(|(at, shown)| {
+        bytes += shown.encoded(presenter).len();
+        *at == 0 || bytes <= MAX_PART_BYTES
+    });
+    fits.count()
 }

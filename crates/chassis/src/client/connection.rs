@@ -35,6 +35,8 @@ use tonic::{Status, body::Body};
 
 /// How many bytes of one call wait unread between two of our processes, in either direction.
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// The same of a watch's answer. A process has thousands of watches, each of which may have a reader that takes nothing for a while.
+pub(super) const WATCH_WINDOW: u32 = 32 << 10;
 /// How many bytes of all calls of a connection between two of our processes wait unread: as many as HTTP/2 knows, since those of
 /// calls that nobody reads would else keep those of all others from being sent.
 pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
@@ -88,12 +90,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `address`; `lost` is notified when the connection has ended.
-    pub(super) async fn open(address: SocketAddr, lost: Arc<Notify>) -> io::Result<Self> {
+    /// Connects to `address`; `window` bytes of each call's answer wait unread, and `lost` is notified when the connection has ended.
+    pub(super) async fn open(address: SocketAddr, window: u32, lost: Arc<Notify>) -> io::Result<Self> {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
         let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        let handshake = builder().handshake(stream).await.map_err(io::Error::other)?;
+        let handshake = builder(window).handshake(stream).await.map_err(io::Error::other)?;
         let (requests, mut connection): (SendRequest<Bytes>, h2::client::Connection<TcpStream, Bytes>) = handshake;
         let pings = connection.ping_pong();
         tokio::spawn(async move {
@@ -160,14 +162,14 @@ impl Connection {
     }
 }
 
-fn builder() -> Builder {
+fn builder(window: u32) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
         // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
         // a window of its own and the connection none, an answer's headers have room for what servers send, and answers that
         // arrive after their call was cancelled are nobody's fault.
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEADERS)

@@ -22,6 +22,7 @@ type Opening = Shared<BoxFuture<'static, Result<Connection, Broken>>>;
 /// wait for the same attempt.
 pub(super) struct Lazy {
     resolve: Resolve,
+    window: u32,
     last: Mutex<Option<Opening>>,
 }
 
@@ -32,9 +33,9 @@ impl std::fmt::Debug for Lazy {
 }
 
 impl Lazy {
-    /// To the first address of `resolve` that answers.
-    pub(super) fn new(resolve: Resolve) -> Self {
-        Self { resolve, last: Mutex::default() }
+    /// To the first address of `resolve` that answers; `window` bytes of each call's answer wait unread.
+    pub(super) fn new(resolve: Resolve, window: u32) -> Self {
+        Self { resolve, window, last: Mutex::default() }
     }
 
     pub(super) async fn get(&self) -> Result<Connection, Broken> {
@@ -50,12 +51,12 @@ impl Lazy {
     }
 
     fn open(&self) -> Opening {
-        let resolve = Arc::clone(&self.resolve);
+        let (resolve, window) = (Arc::clone(&self.resolve), self.window);
         // In a task of its own: a caller that gives up takes the attempt from nobody else.
         let opening = tokio::spawn(async move {
             let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in resolve().await? {
-                match Connection::open(address, Arc::new(Notify::new())).await {
+                match Connection::open(address, window, Arc::new(Notify::new())).await {
                     Ok(connection) => return Ok(connection),
                     Err(error) => failed = error,
                 }

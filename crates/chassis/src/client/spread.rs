@@ -37,6 +37,8 @@ pub(super) fn by_system(host: &str, port: u16) -> Resolve {
 pub(super) struct Spread {
     /// What the service is called.
     name: &'static str,
+    /// How many bytes of each call's answer wait unread.
+    window: u32,
     /// Addresses take turns in it, so whoever goes through it in order spreads its calls evenly.
     connections: ArcSwap<Vec<Connection>>,
     /// Told when a connection is lost.
@@ -46,12 +48,18 @@ pub(super) struct Spread {
 impl Spread {
     /// Keeps `min_connections` connections open in all, and at least one to each address that `resolve` answers, until what is returned is
     /// dropped. Needs a tokio runtime.
-    pub(super) fn begin(name: &'static str, min_connections: usize, resolve: Resolve) -> Arc<Self> {
-        Self::begin_at_pace(name, min_connections, resolve, RESOLVE_EVERY)
+    pub(super) fn begin(name: &'static str, window: u32, min_connections: usize, resolve: Resolve) -> Arc<Self> {
+        Self::begin_at_pace(name, window, min_connections, resolve, RESOLVE_EVERY)
     }
 
-    fn begin_at_pace(name: &'static str, min_connections: usize, resolve: Resolve, every: Duration) -> Arc<Self> {
-        let spread = Arc::new(Self { name, connections: ArcSwap::default(), lost: Arc::default() });
+    fn begin_at_pace(
+        name: &'static str,
+        window: u32,
+        min_connections: usize,
+        resolve: Resolve,
+        every: Duration,
+    ) -> Arc<Self> {
+        let spread = Arc::new(Self { name, window, connections: ArcSwap::default(), lost: Arc::default() });
         tokio::spawn(renew(Arc::downgrade(&spread), min_connections, resolve, every));
         spread
     }
@@ -133,7 +141,7 @@ fn interleaved(of_addresses: &[Vec<Connection>], each: usize) -> Vec<Connection>
 }
 
 async fn open(spread: &Spread, address: SocketAddr) -> Option<Connection> {
-    let opened = Connection::open(address, Arc::clone(&spread.lost)).await;
+    let opened = Connection::open(address, spread.window, Arc::clone(&spread.lost)).await;
     opened.inspect_err(|error| tracing::debug!(%address, %error, "an address of a service does not answer")).ok()
 }
 

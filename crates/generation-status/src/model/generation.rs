@@ -150,7 +150,7 @@ const PICTURES_BYTES: usize = 768;
 const LINE_BYTES: usize = 144;
 
 impl Generation {
-    /// About how many bytes it has in the API, and never fewer: what bounds an event must not depend on who presents it.
+    /// About how many bytes it has in the API, and never fewer: what bounds an answer must not depend on who presents it.
     pub(crate) fn max_bytes(&self) -> usize {
         let error = self.error.as_ref().map_or(0, |error| error.reason.len() + error.message.len());
         let outputs: usize = self.outputs.iter().map(Output::max_bytes).sum();

@@ -104,9 +104,13 @@ mod tests {
     const ACCOUNT: AccountId = AccountId(Uuid::nil());
     const ALL: &Selection = &Selection::Of(GenerationParent::Account);
 
-    /// A snapshot that differs from others by its part.
-    fn snapshot(sent: i32) -> Snapshot {
-        Snapshot { generations: Arc::default(), from: 0, sent, complete: true, horizon: GenerationId(Uuid::nil()) }
+    /// A snapshot that differs from others by its horizon.
+    fn snapshot(number: u128) -> Snapshot {
+        Snapshot { generations: Arc::default(), complete: true, horizon: GenerationId(Uuid::from_u128(number)) }
+    }
+
+    fn number(read: Result<Snapshot, Error>) -> u128 {
+        read.unwrap().horizon.0.as_u128()
     }
 
     #[tokio::test]
@@ -137,9 +141,9 @@ mod tests {
         assert!(poll!(&mut first).is_pending());
         let mut late = std::pin::pin!(reads.shared(ACCOUNT, ALL, read));
         assert!(poll!(&mut late).is_pending());
-        assert_eq!(first.await.unwrap().sent, 1);
-        assert_eq!(second.await.unwrap().sent, 1);
-        assert_eq!(late.await.unwrap().sent, 2);
+        assert_eq!(number(first.await), 1);
+        assert_eq!(number(second.await), 1);
+        assert_eq!(number(late.await), 2);
         assert_eq!(count.get(), 2);
         assert!(reads.lock().is_empty());
     }
@@ -154,7 +158,7 @@ mod tests {
         assert!(poll!(&mut leaves).is_pending() && poll!(&mut fails).is_pending() && poll!(&mut reads_it).is_pending());
         drop((place, leaves));
         assert!(fails.await.is_err());
-        assert_eq!(reads_it.await.unwrap().sent, 3);
+        assert_eq!(number(reads_it.await), 3);
         assert!(reads.lock().is_empty());
     }
 

@@ -248,7 +248,7 @@ async fn a_large_snapshot_comes_in_parts_between_which_a_watch_can_be_resumed() 
         while more {
             let Some((Event::Snapshot(snapshot), resume_token)) = watch.next().await else { panic!("a part") };
             let bytes = prost::Message::encoded_len(&snapshot);
-            assert!(bytes <= 1 << 20, "part {parts} has {bytes} bytes");
+            assert!(bytes <= 130 << 10, "part {parts} has {bytes} bytes");
             assert_eq!(snapshot.part, parts);
             let before = seen.len();
             seen.extend(snapshot.generations.iter().map(|generation| generation.name.clone()));
@@ -258,7 +258,7 @@ async fn a_large_snapshot_comes_in_parts_between_which_a_watch_can_be_resumed() 
                 (token, first) = (resume_token, seen.clone());
             }
         }
-        assert!(parts >= 3 && seen.len() == names.len(), "{} in {parts} parts", seen.len());
+        assert!(parts >= 10 && seen.len() == names.len(), "{} in {parts} parts", seen.len());
 
         // A client that has the first part alone gets the others, or all of them.
         let request = WatchGenerationsRequest { resume_token: token, ..request };
@@ -312,11 +312,20 @@ async fn a_slow_reader_gets_the_latest_of_each() {
         sent += 1;
         open -= usize::from(quick.update().await.end_time.is_some());
     }
-    assert_eq!(slow.snapshot().await.len(), names.len());
+    // Most parts of its snapshot were not read before it takes them, so they have the ends already.
+    let snapshot = slow.snapshot().await;
+    assert_eq!(snapshot.len(), names.len());
     let (mut ended, mut versions, mut updates) = (HashSet::new(), HashMap::new(), 0);
+    for generation in snapshot {
+        assert!(versions.insert(generation.name.clone(), generation.version).is_none());
+        if generation.end_time.is_some() {
+            ended.insert(generation.name);
+        }
+    }
+    assert!(ended.len() > names.len() / 2, "{} had ended by the time they were sent", ended.len());
     while ended.len() < names.len() {
         let update = slow.update().await;
-        let before = versions.insert(update.name.clone(), update.version).unwrap_or(1);
+        let before = versions.insert(update.name.clone(), update.version).unwrap();
         assert!(before < update.version, "{before} and then {}", update.version);
         updates += 1;
         if update.end_time.is_some() {
@@ -324,7 +333,7 @@ async fn a_slow_reader_gets_the_latest_of_each() {
         }
     }
     // The wire may hold a few more than the snapshot.
-    assert!(updates < names.len() * 5 / 4, "{updates} updates reached it of {sent}");
+    assert!(updates < names.len() / 2, "{updates} updates reached it of {sent}");
     assert_eq!(sent, 4 * names.len(), "the quick one was sent every change");
 }
 

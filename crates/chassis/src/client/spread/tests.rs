@@ -77,8 +77,14 @@ impl Name {
             Box::pin(async move { Ok(found) })
         });
         let uri = "http://replicas.test:1".parse().unwrap();
-        let mut channel = crate::client::connect_by("replicas", &uri, &by_system("replicas.test", 1), None);
-        channel.spread = Some(Spread::begin_at_pace("replicas", 4, resolve, EVERY));
+        let mut channel = crate::client::connect_by(
+            "replicas",
+            &uri,
+            crate::client::STREAM_WINDOW,
+            &by_system("replicas.test", 1),
+            None,
+        );
+        channel.spread = Some(Spread::begin_at_pace("replicas", crate::client::STREAM_WINDOW, 4, resolve, EVERY));
         channel
     }
 }
