@@ -42,7 +42,7 @@ const SNAPSHOT_LATEST: i64 = 100;
 const SNAPSHOT_OPEN: i64 = 500;
 /// About how many bytes of generations one part of a snapshot has, and no more, but for a generation that has more by itself: a reader who
 /// takes nothing holds them in memory.
-const MAX_PART_BYTES: usize = 128 << 10;
+const MAX_PART_BYTES: usize = 64 << 10;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
 /// The pause after a failed read.

@@ -5,16 +5,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chassis::server::{Share, Shares};
 use domain::id::AccountId;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
 
 use super::{Selection, Snapshot};
 use crate::error::Error;
 
 /// How many watches of one account read what they show at a time: a process has few threads and connections for everybody.
 const AT_ONCE: usize = 1;
+/// After a shared read the account's next one waits this many times as long as it took: those that come meanwhile share it, and an account whose
+/// watches are opened without end has a quarter of a thread's time and a connection's.
+const PAUSE: u32 = 3;
+/// The longest such pause.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
 
 type Key = (AccountId, Selection);
 
@@ -51,9 +58,16 @@ impl Reads {
         let part = self.join((account, selection.clone()));
         // Where one watcher leaves or fails, the next of them reads.
         let found = part.read.get_or_try_init(async || {
-            let _place = self.place(account).await;
+            let place = self.place(account).await;
             part.begin();
-            read().await
+            let begun = Instant::now();
+            let found = read().await;
+            let pause = (begun.elapsed() * PAUSE).min(MAX_PAUSE);
+            tokio::spawn(async move {
+                sleep(pause).await;
+                drop(place);
+            });
+            found
         });
         found.await.cloned()
     }
@@ -160,6 +174,21 @@ mod tests {
         assert!(fails.await.is_err());
         assert_eq!(number(reads_it.await), 3);
         assert!(reads.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_read_the_next_waits_three_times_as_long_and_another_accounts_does_not() {
+        let (reads, begun) = (Reads::default(), Instant::now());
+        let slow = async |milliseconds| {
+            sleep(Duration::from_millis(milliseconds)).await;
+            Ok(snapshot(1))
+        };
+        for (lasting, end) in [(10, 10), (200, 240), (1, 341)] {
+            reads.shared(ACCOUNT, ALL, async || slow(lasting).await).await.unwrap();
+            assert_eq!(begun.elapsed(), Duration::from_millis(end));
+        }
+        reads.shared(AccountId(Uuid::max()), ALL, async || slow(1).await).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(342));
     }
 
     #[tokio::test]

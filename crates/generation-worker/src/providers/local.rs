@@ -25,6 +25,7 @@ mod tune;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,8 +33,9 @@ use chassis::telemetry::attributes;
 use domain::provider::Provider;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
+use rustix::process::nice;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::info_span;
@@ -48,6 +50,8 @@ use crate::provider::{self, Pieces};
 
 /// Its name.
 const NAME: &str = Provider::Local.as_str();
+/// How much processors prefer others to what draws: three times, as to the thumbnail-worker's decoders.
+const NICE: i32 = 5;
 
 /// Draws sketches.
 #[derive(Debug)]
@@ -283,7 +287,7 @@ impl Work {
         Ok(drawing.finish())
     }
 
-    /// Does a part of the work on a thread that may be blocked, as soon as a slot is free.
+    /// Does a part of the work on a thread of its own, as soon as a slot is free. Processors prefer what answers people to it.
     async fn on_a_thread<T: Send + 'static>(
         &self,
         part: impl FnOnce() -> Result<T, DrawError> + Send + 'static,
@@ -291,10 +295,15 @@ impl Work {
         let failed = |error: &dyn std::fmt::Display| DrawError::Failed(error.to_string());
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(&error))?;
         // The slot goes along: it is taken for as long as the thread is, also when nobody waits for it any more.
-        let with_slot = move || {
+        let (done, drawn) = oneshot::channel();
+        let draw = move || {
             let _slot = slot;
-            part()
+            // On Linux it is the thread's. Where it is refused the work is done all the same.
+            let _ = nice(NICE);
+            // Nobody waits for it where the order was stopped.
+            let _ = done.send(part());
         };
-        tokio::task::spawn_blocking(with_slot).await.map_err(|error| failed(&error))?
+        thread::Builder::new().name("drawing".to_owned()).spawn(draw).map_err(|error| failed(&error))?;
+        drawn.await.map_err(|error| failed(&error))?
     }
 }
