@@ -47,8 +47,8 @@ tokio::task_local! {
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// One pool of connections with a name; cheap to clone. What is done within the requests of one account has at most half of the
-/// connections at a time, since an account's transactions wait for one another, and others' would wait with them.
+/// One pool of connections with a name; cheap to clone. What is done within the requests of one account has at most a quarter of
+/// the connections at a time, unless set otherwise, since an account's transactions wait for one another, and others' would wait with them.
 #[derive(Clone, Debug)]
 pub struct Pool {
     name: &'static str,

@@ -118,7 +118,7 @@ impl Connections {
     pub(super) async fn acquire(self: &Arc<Self>, account: Option<Uuid>) -> Result<Loan, Refused> {
         self.tend();
         let until = Instant::now() + self.settings.acquire;
-        let mut share = account.map(|account| self.shares.of(account, share_of(self.settings.max)));
+        let mut share = account.map(|account| self.shares.of(account, self.settings.max_of_account()));
         let place = async {
             // First its own queue, so that the queue for all has no more of one account than its share.
             if let Some(share) = &mut share {
@@ -285,12 +285,6 @@ fn may_be_starting(error: &sqlx::Error) -> bool {
 /// Ends a connection in order; it ends whether the server hears of it or not.
 async fn say_goodbye(open: Open) {
     let _ = timeout(TRIED_WITHIN, open.connection.close()).await;
-}
-
-/// How many of so many connections are lent for one account at a time: half of them. The others are not only others' to have: each that
-/// is busy takes time of the same server.
-fn share_of(max: u32) -> usize {
-    (max / 2).max(1) as usize
 }
 
 /// The place of a connection, and that of its account.

@@ -103,7 +103,8 @@ async fn a_full_pool_fails_fast_and_is_overload() {
 #[tokio::test]
 async fn one_account_leaves_connections_to_the_others() {
     let database = Database::fresh().await.unwrap();
-    let settings = PoolSettings { min: 1, max: 4, acquire: Duration::from_millis(500), ..one() };
+    // Two, of five.
+    let settings = PoolSettings { min: 1, max: 5, acquire: Duration::from_millis(500), account_percent: 25, ..one() };
     let pool = pool(&database.url(), settings);
     let [busy, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
     let (held, mut is_held) = tokio::sync::mpsc::unbounded_channel();
@@ -130,7 +131,7 @@ async fn one_account_leaves_connections_to_the_others() {
     pool.run("ping", ping).await.unwrap();
     let error = pool.transaction_of(busy, "more", nothing).await.unwrap_err();
     assert!(matches!(error, Error::Busy("test")), "{error:?}");
-    assert!(is_held.try_recv().is_err(), "an account has two connections of four at most");
+    assert!(is_held.try_recv().is_err(), "an account has two connections of five at most");
     holders.iter().for_each(tokio::task::JoinHandle::abort);
     // What they waited for is theirs again, though none came to its end.
     let again = async || pool.transaction_of(busy, "again", nothing).await.ok();
