@@ -35,6 +35,7 @@ pub use resume::reread as reread_resume_token;
 use resume::{Opened, Sent};
 pub(crate) use selection::Selection;
 pub(crate) use shown::Shown;
+use shown::Snapshot;
 
 /// How many generations a snapshot of a parent holds, besides open ones.
 const SNAPSHOT_LATEST: i64 = 100;
@@ -161,17 +162,6 @@ struct Watch {
     sent: Sent,
     next: Next,
     heartbeat: Heartbeat,
-}
-
-/// All that is watched, which everyone who waits for it shares.
-#[derive(Clone, Debug)]
-struct Snapshot {
-    /// Newest first.
-    generations: Arc<[Arc<Shown>]>,
-    /// Whether it holds every open generation.
-    complete: bool,
-    /// It holds every generation that is newer than this.
-    horizon: GenerationId,
 }
 
 /// What is left to send of a snapshot. It is read anew, part by part, so that a reader who takes nothing holds one part in memory.

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_has_its_part_of_a_pool_and_at_least_one_connection() {
+    fn an_account_has_its_part_of_a_pool_and_one_connection_of_the_smallest() {
         let pool = PoolSettings::default();
         for (max, account_percent, expected) in
             [(20, 25, 5), (8, 25, 2), (2, 25, 1), (1, 1, 1), (7, 50, 4), (8, 100, 8)]

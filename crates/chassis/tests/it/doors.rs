@@ -171,7 +171,7 @@ async fn transactions_of_one_accounts_calls_leave_connections_to_the_others() {
 
 async fn leave_connections_to_the_others(in_transaction: bool) {
     let database = Database::fresh().await.unwrap();
-    let settings = PoolSettings { min: 0, max: 4, acquire: Duration::from_millis(500), ..PoolSettings::default() };
+    let settings = PoolSettings { min: 0, max: 8, acquire: Duration::from_millis(500), ..PoolSettings::default() };
     let pool = Pool::connect_lazy("test", &database.url(), &settings).unwrap();
     let (held, mut is_held) = tokio::sync::mpsc::unbounded_channel();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -211,6 +211,6 @@ async fn leave_connections_to_the_others(in_transaction: bool) {
     for other in [8, 9] {
         assert_eq!(ask(Uuid::from_u128(other)).await.unwrap(), "true");
     }
-    assert!(is_held.try_recv().is_err(), "an account has two connections of four at most");
+    assert!(is_held.try_recv().is_err(), "an account has two connections of eight at most");
     holders.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -43,6 +43,7 @@ pub(crate) const POOL: PoolSettings = PoolSettings {
     idle: Duration::from_secs(600),
     statement: Duration::from_secs(5),
     unresponsive_after: Duration::from_secs(1),
+    account_percent: 25,
 };
 
 struct Servers {

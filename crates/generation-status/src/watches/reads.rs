@@ -12,7 +12,8 @@ use domain::id::AccountId;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use super::{Selection, Snapshot};
+use super::selection::Selection;
+use super::shown::Snapshot;
 use crate::error::Error;
 
 /// How many watches of one account read what they show at a time: a process has few threads and connections for everybody.

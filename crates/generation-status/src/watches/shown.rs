@@ -1,8 +1,9 @@
-//! A generation as watchers are sent it.
+//! What watchers are sent: a generation, and all that they watch.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use domain::id::GenerationId;
 
 use crate::model::Generation;
 use crate::presenter::Presenter;
@@ -27,4 +28,15 @@ impl From<Generation> for Shown {
     fn from(generation: Generation) -> Self {
         Self { generation, encoded: OnceLock::new() }
     }
+}
+
+/// All that is watched, which everyone who waits for it shares.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    /// Newest first.
+    pub(super) generations: Arc<[Arc<Shown>]>,
+    /// Whether it holds every open generation.
+    pub(super) complete: bool,
+    /// It holds every generation that is newer than this.
+    pub(super) horizon: GenerationId,
 }
