@@ -435,3 +435,21 @@ async fn replies_that_nobody_reads_keep_no_other_from_arriving() {
         drop(unread);
     }
 }
+
+/// A watch that nobody reads keeps little of what is sent to it.
+#[tokio::test]
+async fn of_a_watchs_answer_fewer_bytes_wait_unread_than_of_a_calls() {
+    type Connect = fn(&'static str, &http::Uri) -> client::Channel;
+    for (connect, expected) in [(client::connect as Connect, 256 << 10), (client::connect_for_watches, 32 << 10)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let channel = connect("test", &format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let calling = tokio::spawn(async move { call(&channel).await });
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let mut answer = respond.send_response(http::Response::new(()), false).unwrap();
+        answer.reserve_capacity(1 << 20);
+        assert_eq!(answer.capacity(), expected);
+        calling.abort();
+    }
+}
