@@ -18,7 +18,7 @@ use std::{
 use arc_swap::ArcSwap;
 use chassis::drain::Drain;
 use moka::future::Cache;
-use proto::{Class, Method, limits::v1 as api};
+use proto::{Class, Method, Scope, limits::v1 as api};
 use uuid::Uuid;
 
 use self::{
@@ -32,6 +32,8 @@ use crate::model::{Exceeded, Limit, Owner, PlaceUse, RateUse, Report, Uses};
 pub(crate) use self::places::Places;
 pub use settings::{Bounds, Rate, Settings};
 
+/// As how many calls one that may change something counts: it costs the database, and so others, several times what a read does.
+const CHANGE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 /// The method whose calls each make a delivery to somebody else's server.
 const TEST_ENDPOINT: &str = "/rushes.webhooks.v1.WebhookService/TestEndpoint";
 /// After what time a call may come again that found no place.
@@ -206,10 +208,12 @@ impl Limits {
         };
         let mut report = Report::default();
         let is_test = method.path == TEST_ENDPOINT;
-        for limit in std::iter::once(class).chain(is_test.then_some(Limit::EndpointTests)) {
+        let calls = if method.scope == Some(Scope::Read) { NonZeroU32::MIN } else { CHANGE };
+        let test = is_test.then_some((Limit::EndpointTests, NonZeroU32::MIN));
+        for (limit, calls) in std::iter::once((class, calls)).chain(test) {
             for (owner, usage) in &owners {
                 let Some(bucket) = usage.bucket(limit) else { continue };
-                match bucket.take(gateways) {
+                match bucket.take(calls, gateways) {
                     Ok(level) => report.note(limit, *owner, level),
                     Err((level, wait)) => {
                         report.note(limit, *owner, level);

@@ -178,7 +178,7 @@ async fn against(
     memory: &Memory,
 ) -> Result<Row> {
     memory.forget()?;
-    attacker.begin();
+    attacker.begin().await?;
     let burnt = memory.processor_time();
     let until = Instant::now() + lasting;
     let attacking = async {
@@ -189,6 +189,7 @@ async fn against(
     let during = client.window(async { in_time = attacking.await }).await;
     let burnt = memory.processor_time().since(&burnt);
     let peaks = memory.peaks();
+    attacker.end().await?;
     let late = client.delivered(Duration::from_secs(30)).await;
     let control = match short {
         true => None,

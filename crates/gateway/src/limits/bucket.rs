@@ -1,7 +1,7 @@
 //! The rate of one account or key in one class.
 //!
-//! Invariant: a bucket is that of the whole installation, and one gateway of several takes from it as many cells for each call as there
-//! are gateways. So a change of their number takes effect with the next call, and nobody gets a new burst by it.
+//! Invariant: a bucket is that of the whole installation, and one gateway of several takes from it as many times the cells of a call as
+//! there are gateways. So a change of their number takes effect with the next call, and nobody gets a new burst by it.
 
 use std::{
     num::NonZeroU32,
@@ -69,20 +69,21 @@ impl<C: Clock + Clone> Bucket<C> {
         self.last.store(self.elapsed() << 32 | u64::from(left), Ordering::Relaxed);
     }
 
-    /// Takes a call at one of `gateways`. A refusal has the time after which the same call is taken.
-    pub(super) fn take(&self, gateways: NonZeroU32) -> Result<Level, (Level, Duration)> {
+    /// Takes a call that counts as `calls` at one of `gateways`. A refusal has the time after which the same call is taken.
+    pub(super) fn take(&self, calls: NonZeroU32, gateways: NonZeroU32) -> Result<Level, (Level, Duration)> {
         // More cells than there are would never be had: then the gateways together take somewhat more than the rate.
-        let cells = gateways.min(self.rate.burst);
+        let cells = gateways.saturating_mul(calls).min(self.rate.burst);
+        let gateways = gateways.min(self.rate.burst);
         match self.limiter.check_n(cells) {
             Ok(Ok(state)) => {
                 self.remember(state.remaining_burst_capacity());
-                Ok(self.level(state.remaining_burst_capacity(), cells))
+                Ok(self.level(state.remaining_burst_capacity(), gateways))
             }
             Ok(Err(until)) => {
                 self.remember(0);
-                Err((self.level(0, cells), until.wait_time_from(self.clock.now())))
+                Err((self.level(0, gateways), until.wait_time_from(self.clock.now())))
             }
-            Err(_) => Err((self.level(0, cells), Duration::from_secs(1))),
+            Err(_) => Err((self.level(0, gateways), Duration::from_secs(1))),
         }
     }
 
@@ -107,7 +108,7 @@ mod tests {
     const FOUR: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
     fn taken<C: Clock + Clone>(bucket: &Bucket<C>, gateways: NonZeroU32) -> usize {
-        std::iter::from_fn(|| bucket.take(gateways).ok()).count()
+        std::iter::from_fn(|| bucket.take(ONE, gateways).ok()).count()
     }
 
     #[test]
@@ -115,9 +116,9 @@ mod tests {
         let clock = FakeRelativeClock::default();
         let bucket = Bucket::with_clock(Rate::new(10, 40), clock.clone());
         let first = Level { quota: 40, window: 4, remaining: 39, reset: 1 };
-        assert_eq!(bucket.take(ONE), Ok(first));
+        assert_eq!(bucket.take(ONE, ONE), Ok(first));
         assert_eq!(taken(&bucket, ONE), 39);
-        let (level, wait) = bucket.take(ONE).unwrap_err();
+        let (level, wait) = bucket.take(ONE, ONE).unwrap_err();
         assert_eq!((level.remaining, level.reset, wait), (0, 4, Duration::from_millis(100)));
         clock.advance(wait);
         assert_eq!(taken(&bucket, ONE), 1);
@@ -132,7 +133,7 @@ mod tests {
         let left = || bucket.left(ONE).remaining;
         assert_eq!((left(), left()), (40, 40), "nothing was taken yet");
         for _ in 0..30 {
-            bucket.take(ONE).unwrap();
+            bucket.take(ONE, ONE).unwrap();
         }
         assert_eq!((left(), bucket.left(FOUR).remaining), (10, 2));
         clock.advance(Duration::from_millis(500));
@@ -160,6 +161,19 @@ mod tests {
         // Of four gateways one has died and the others have not noticed: three quarters of the rate are taken, and what was saved in
         // the second before.
         assert!((75..=83).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn what_counts_as_several_takes_several_and_no_more_than_there_ever_are() {
+        let clock = FakeRelativeClock::default();
+        let bucket = Bucket::with_clock(Rate::new(10, 40), clock.clone());
+        assert_eq!(bucket.take(FOUR, ONE), Ok(Level { quota: 40, window: 4, remaining: 36, reset: 1 }));
+        assert_eq!(bucket.take(FOUR, FOUR), Ok(Level { quota: 10, window: 4, remaining: 5, reset: 2 }));
+        assert_eq!(std::iter::from_fn(|| bucket.take(FOUR, ONE).ok()).count(), 5);
+        assert_eq!(bucket.take(FOUR, ONE).unwrap_err().1, Duration::from_millis(400));
+        clock.advance(Duration::from_secs(4));
+        assert!(bucket.take(NonZeroU32::new(100).unwrap(), ONE).is_ok());
+        assert_eq!(taken(&bucket, ONE), 0, "it took all");
     }
 
     #[test]

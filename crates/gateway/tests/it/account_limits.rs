@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, future::join_all};
 use gateway::Rate;
-use proto::assets::v1::{Asset, GetAssetRequest, UploadAssetRequest, asset_service_client::AssetServiceClient};
+use proto::assets::v1::{
+    Asset, DeleteAssetRequest, GetAssetRequest, UploadAssetRequest, asset_service_client::AssetServiceClient,
+};
 use proto::generations::v1::{WatchGenerationsRequest, generation_service_client::GenerationServiceClient};
 use proto::limits::v1::{self as api, GetLimitsRequest, Limits, limit_service_client::LimitServiceClient};
 use proto::webhooks::v1::{TestEndpointRequest, webhook_service_client::WebhookServiceClient};
@@ -135,6 +137,30 @@ async fn uploads_at_once_are_limited_apart_from_calls() {
     silent.abort_all();
     let again = async || upload(true).await.ok();
     eventually("an upload is taken again", Duration::from_secs(5), again).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_may_change_something_counts_as_five() {
+    let delete = proto::method("/rushes.assets.v1.AssetService/DeleteAsset").unwrap();
+    let cluster = Cluster::start_with(|config| {
+        for rate in [&mut config.limits.account.people, &mut config.limits.account.polls] {
+            *rate = Rate::new(1, 40);
+        }
+    });
+    let cluster = cluster.await;
+    let key = cluster.key(Uuid::now_v7());
+    let channel = cluster.channel().await;
+    let request = || authorized(DeleteAssetRequest { name: "assets/a".into(), ..DeleteAssetRequest::default() }, &key);
+    let mut assets = AssetServiceClient::new(channel.clone());
+    let answer = assets.delete_asset(request()).await.unwrap();
+    let class = delete.class.as_str();
+    let left = format!(r#""{class}-key";r=15;t=5, "{class}";r=35;t=5"#);
+    assert_eq!(answer.metadata().get("ratelimit").unwrap(), &left);
+    for _ in 1..4 {
+        assets.delete_asset(request()).await.unwrap();
+    }
+    let refusal = assets.delete_asset(request()).await.unwrap_err();
+    assert_eq!(limit(&refusal), (class.to_owned(), "key".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

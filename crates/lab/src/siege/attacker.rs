@@ -2,7 +2,8 @@
 //! either many times at once.
 //!
 //! Invariants: it comes from other addresses than the good client, as another machine would, and with each attack from new ones, so that
-//! no attack is read slowly for what another has cost; and it notes what it was told.
+//! no attack is read slowly for what another has cost; what it has ordered is carried out during its attack only, so that each is seen by
+//! itself; and it notes what it was told.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -17,9 +18,11 @@ use http_body_util::BodyExt as _;
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{UploadAssetRequest, UploadMetadata};
+use proto::queues::v1::SetAccountRunningLimitRequest;
+use proto::queues::v1::queue_service_client::QueueServiceClient;
 use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
-use testkit::AsBytes;
+use testkit::{AsBytes, Doors};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tonic::client::GrpcService;
@@ -40,6 +43,8 @@ pub(super) struct Attacker {
     /// Where its attacks run.
     pub(super) machine: Machine,
     pub(super) gateway: SocketAddr,
+    account: String,
+    queues: QueueServiceClient<Doors>,
     pub(super) key: String,
     pub(super) project: String,
     pub(super) scene: String,
@@ -55,7 +60,7 @@ pub(super) struct Attacker {
 impl Attacker {
     /// Makes its account, with a project, a scene, an asset and a webhook's endpoint.
     pub(super) async fn new(cluster: &Cluster) -> Result<Self> {
-        let (_, key) = cluster.account("An attacker".into(), 1_000_000_000).await?;
+        let (account, key) = cluster.account("An attacker".into(), 1_000_000_000).await?;
         let gateway = cluster.channel(0, "gateway")?;
         let (project, scene) = project_and_scene(&gateway, &key).await?;
         let picture = provider_double::picture("an attacker's", 700);
@@ -72,6 +77,8 @@ impl Attacker {
         Ok(Self {
             machine: Machine::new()?,
             gateway: cluster.node(0, "gateway").address(),
+            account,
+            queues: QueueServiceClient::new(cluster.doors(0, "generation-status")),
             key,
             project,
             scene,
@@ -100,10 +107,22 @@ impl Attacker {
         ));
     }
 
-    /// Begins another attack: nothing has been answered, and its addresses are others.
-    pub(super) fn begin(&self) {
+    /// Begins another attack: nothing has been answered, its addresses are others, and what it orders is carried out.
+    pub(super) async fn begin(&self) -> Result<()> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.attack.fetch_add(1, Ordering::Relaxed);
+        self.run_at_most(None).await
+    }
+
+    /// Ends an attack: what it has ordered waits.
+    pub(super) async fn end(&self) -> Result<()> {
+        self.run_at_most(Some(0)).await
+    }
+
+    async fn run_at_most(&self, limit: Option<i32>) -> Result<()> {
+        let request = SetAccountRunningLimitRequest { account: self.account.clone(), limit };
+        self.queues.clone().set_account_running_limit(request).await.context("limiting the attacker's orders")?;
+        Ok(())
     }
 
     /// The most frequent answers.
