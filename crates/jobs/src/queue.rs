@@ -14,52 +14,75 @@ use crate::job::NORMAL_PRIORITY;
 use crate::state::Cause;
 use crate::{Enqueued, Error, NewJob, Resolution, metrics, rules};
 
-/// Writes a job, unless its account has one of its kind under the same key. Notify the workers after the commit
-/// ([`crate::Notifier::notify`]).
-///
-/// # Errors
-/// [`Error::Postgres`].
-pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Error> {
-    let query = sqlx::query_scalar::<_, Uuid>(
-        "with front as (
+/// The steps of a statement that enqueues a job: `$job` is the step before them with the job's row, if there is one to be enqueued, with the
+/// columns `id, account_id, kind, queue, takes_turn, idem_key, request_hash, payload, priority, cost, max_attempts, run_at, deadline_at,
+/// traceparent`, of which `takes_turn` is whether the priority is [`NORMAL_PRIORITY`]. The last of them, `enqueued`, has the id of the job,
+/// and no row where its account has one of its kind under the same key.
+#[macro_export]
+macro_rules! enqueue_steps {
+    ($job:literal) => {
+        concat!(
+            "front as (
              -- Where the queue is: the next job to be claimed; if none is claimable, the furthest that is leased; else the
              -- last turn that was given. Each is one step of an index.
              select coalesce(
                  (select vft from jobs
-                  where kind = $3 and queue = $4 and state = 'queued' and not delayed and priority = $8
+                  where kind = new.kind and queue = new.queue and state = 'queued' and not delayed and priority = new.priority
                   order by vft limit 1),
-                 (select max(vft) from jobs where kind = $3 and queue = $4 and state = 'leased'),
-                 (select max(last_vft) from job_turns where kind = $3 and queue = $4),
-                 0) as vft
-         ), own as (
-             -- An account of weight two has turns of half the length, and so gets two where another gets one.
-             select $9 / coalesce((select weight from job_accounts where kind = $3 and account_id = $2), 1) as length
+                 (select max(vft) from jobs where kind = new.kind and queue = new.queue and state = 'leased'),
+                 (select max(last_vft) from job_turns where kind = new.kind and queue = new.queue),
+                 0) as vft,
+                 -- An account of weight two has turns of half the length, and so gets two where another gets one.
+                 new.cost / coalesce((select weight from job_accounts
+                                      where kind = new.kind and account_id = new.account_id), 1) as length
+             from ", $job, " new
          ), turn as (
              insert into job_turns as t (kind, queue, account_id, last_vft)
-             select $3, $4, $2, front.vft + own.length from front cross join own where $8 = $14
+             select new.kind, new.queue, new.account_id, front.vft + front.length from ", $job, " new cross join front
+             where new.takes_turn
              -- The later of where the account's last job finished and where the front is: idle time is not saved up, and past
              -- use is not held against the account. Added to the row as it is once locked, not as the snapshot had it, so that
              -- two jobs enqueued at once get two turns.
              on conflict (kind, queue, account_id) do update
-                 set last_vft = greatest(t.last_vft + (select length from own), excluded.last_vft)
+                 set last_vft = greatest(t.last_vft + (select length from front), excluded.last_vft)
              returning last_vft
          ), place as (
              select last_vft as vft from turn
              union all
              -- Another priority: behind what the account has queued there, without a row that keeps its turns.
              select greatest(front.vft, (select max(vft) from jobs
-                                         where kind = $3 and queue = $4 and account_id = $2 and priority = $8
-                                           and state = 'queued' and not delayed)) + own.length
-             from front cross join own where $8 <> $14
-         )
-         insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,
-                           max_attempts, run_at, deadline_at, traceparent)
-         select $1, $2, $3, $4, $5, $6, $7, $8, place.vft,
-                $10, now() + make_interval(secs => $11), now() + make_interval(secs => $12), $13
-         from place
-         on conflict (account_id, kind, idem_key) do nothing
-         returning id",
-    )
+                                         where kind = new.kind and queue = new.queue and account_id = new.account_id
+                                           and priority = new.priority and state = 'queued' and not delayed)) + front.length
+             from ", $job, " new cross join front where not new.takes_turn
+         ), enqueued as (
+             insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,
+                               max_attempts, run_at, deadline_at, traceparent)
+             select new.id, new.account_id, new.kind, new.queue, new.idem_key, new.request_hash, new.payload, new.priority,
+                    place.vft, new.max_attempts, new.run_at, new.deadline_at, new.traceparent
+             from ", $job, " new cross join place
+             on conflict (account_id, kind, idem_key) do nothing
+             returning id
+         )"
+        )
+    };
+}
+
+/// Writes a job, unless its account has one of its kind under the same key. Notify the workers after the commit
+/// ([`crate::Notifier::notify`]).
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Error> {
+    let query = sqlx::query_scalar::<_, Uuid>(concat!(
+        "with job (id, account_id, kind, queue, takes_turn, idem_key, request_hash, payload, priority, cost, max_attempts,
+                   run_at, deadline_at, traceparent) as (
+             select $1::uuid, $2::uuid, $3::text, $4::text, $14::boolean, $5::text, $6::bytea, $7::bytea, $8::smallint,
+                    $9::double precision, $10::integer, now() + make_interval(secs => $11), now() + make_interval(secs => $12),
+                    $13::text
+         ), ",
+        enqueue_steps!("job"),
+        " select id from enqueued"
+    ))
     .bind(job.id)
     .bind(job.account)
     .bind(job.kind)
@@ -73,7 +96,7 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
     .bind(job.delay.as_secs_f64())
     .bind(job.deadline.map(|deadline| deadline.as_secs_f64()))
     .bind(&job.traceparent)
-    .bind(NORMAL_PRIORITY)
+    .bind(job.priority == NORMAL_PRIORITY)
     .fetch_optional(&mut *tx);
     if let Some(id) = statement("enqueue_job", query).await? {
         return Ok(Enqueued::Created(id));

@@ -1,10 +1,10 @@
 //! The start of a generation: one statement checks the scene, holds the price, and writes the generation, its order, the
-//! ledger and the scene's copy; the job follows in the same transaction.
+//! ledger, the scene's copy and the job.
 
 use catalogue::Resolved;
 use chassis::postgres::{self, statement};
 use domain::id::{GenerationId, LedgerId};
-use jobs::{Enqueued, NewJob};
+use jobs::NORMAL_PRIORITY;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
@@ -125,15 +125,7 @@ pub(super) async fn begin(
         Err(error) if error.constraint() == Some("asset_uses_asset") => return Err(Error::NotFound(Noun::Asset)),
         row => row?,
     };
-    let started = parse_row(&row, new, max_open)?;
-    if let Started::New(_) = started {
-        match jobs::enqueue(tx, &job(id, new)).await? {
-            Enqueued::Created(_) => {}
-            // The generation of that job is gone, but its request id was used: nothing may be held for work that would never run.
-            Enqueued::Duplicate(_) | Enqueued::Conflict(_) => return Err(Error::RequestIdReused),
-        }
-    }
-    Ok(started)
+    parse_row(&row, new, max_open)
 }
 
 /// Why a generation cannot be started, by what was found of its scene, the account's limit and its margin.
@@ -143,19 +135,6 @@ fn refusal(new: &NewGeneration, scene: bool, full: Option<i32>, priced: bool) ->
         (true, Some(max), _) => Error::AccountConcurrency { max },
         (true, None, false) => Error::OtherMargin { price: new.price.total },
         (true, None, true) => Error::InsufficientCredit { price: new.price.total },
-    }
-}
-
-fn job(id: GenerationId, new: &NewGeneration) -> NewJob {
-    NewJob {
-        // Job and generation share one id, so whatever names one names the other.
-        id: id.0,
-        queue: new.model.id.clone(),
-        priority: if new.background { BACKGROUND } else { jobs::NORMAL_PRIORITY },
-        request_hash: new.request_sha256.to_vec(),
-        max_attempts: new.model.max_attempts,
-        deadline: Some(new.model.start_deadline),
-        ..NewJob::new(new.account.0, GENERATION_JOBS, new.request_id.to_string())
     }
 }
 
@@ -220,11 +199,19 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
          ),
          shown as (",
         scene_copy!(started, "started g"),
-        ")
-         select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
+        "), job as (
+             -- Job and generation share one id, so whatever names one names the other.
+             select id, account_id, $26::text as kind, model as queue, $27::smallint = $28 as takes_turn, request_id::text as idem_key,
+                    request_sha256 as request_hash, ''::bytea as payload, $27::smallint as priority, 1::double precision as cost,
+                    $29::integer as max_attempts, now() as run_at, start_deadline as deadline_at,
+                    nullif(traceparent, '') as traceparent
+             from started
+         ), ",
+        jobs::enqueue_steps!("job"),
+        " select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
                 coalesce((select margin from credit_accounts where account_id = $1), 1) = $25::numeric as priced,
-                g.fresh, g.request_sha256, g.delete_time is not null as deleted, ",
+                exists (select from enqueued) as enqueued, g.fresh, g.request_sha256, g.delete_time is not null as deleted, ",
         columns!(),
         " from (select 1) as always
          left join (select true as fresh, * from started union all select false, * from prior) as g on true"
@@ -254,6 +241,10 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(Json(terms.clone()))
     .bind(new.model.entry_sha256.to_vec())
     .bind(new.margin.to_string())
+    .bind(GENERATION_JOBS)
+    .bind(if new.background { BACKGROUND } else { NORMAL_PRIORITY })
+    .bind(NORMAL_PRIORITY)
+    .bind(new.model.max_attempts)
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {
@@ -266,7 +257,9 @@ fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started,
     };
     let generation = Box::new(Generation::from_row(row).map_err(postgres::Error::from)?);
     if fresh {
-        return Ok(Started::New(generation));
+        // The generation of that job is gone, but its request id was used: nothing may be held for work that would never run.
+        let enqueued: bool = row.try_get("enqueued").map_err(postgres::Error::from)?;
+        return if enqueued { Ok(Started::New(generation)) } else { Err(Error::RequestIdReused) };
     }
     let sha256: Vec<u8> = row.try_get("request_sha256").map_err(postgres::Error::from)?;
     if row.try_get::<bool, _>("deleted").map_err(postgres::Error::from)? {
