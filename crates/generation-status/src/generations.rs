@@ -23,7 +23,8 @@ use crate::error::{Error, Noun};
 use crate::events;
 use crate::live_catalogue::LiveCatalogue;
 use crate::margins::Margins;
-use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started, fitting};
+use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started};
+use crate::pages::{MAX_PAGE_BYTES, fitting};
 use crate::presenter::model_name;
 use crate::starts::Starts;
 use crate::store::Store;
@@ -252,7 +253,7 @@ impl Generations {
             self.store.parent_exists(account, parent).await?;
         }
         // Long inputs make a page shorter: no answer is larger than what clients take by default.
-        let fits = fitting(&generations);
+        let fits = fitting(generations.iter().map(Generation::max_bytes), MAX_PAGE_BYTES);
         if fits < generations.len() {
             generations.truncate(fits);
             next = generations.last().map(|last| at(last.id));

@@ -27,7 +27,7 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use filter::{Filter, Listed};
 pub(crate) use generation::{
     Basis, Generation, MissingOutput, Moderation, NewGeneration, OrderPhase, Output, Picture, Pictures, ProviderCharge,
-    Snapshot, StartRequest, Started, WaitReason, fitting,
+    Snapshot, StartRequest, Started, WaitReason,
 };
 pub(crate) use input::{InputDetails, NamedMedium};
 pub(crate) use models::Pace;

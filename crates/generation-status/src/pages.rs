@@ -1,10 +1,24 @@
-//! The tokens of pages: the cursor where a page ends, sealed for an account and a listing. What opens is of both.
+//! The tokens of pages, and how much one takes. A token is the cursor where a page ends, sealed for an account and a listing; what opens
+//! is of both.
 
 use chassis::fields::Fields;
 use chassis::keyring::InternalKeys;
 use chassis::keyring::tokens::Tokens;
 use domain::id::AccountId;
 use domain::page::{self, Cursor, Page};
+
+/// What one page takes: far less than the 4 MiB that clients of gRPC take by default.
+pub(crate) const MAX_PAGE_BYTES: usize = 1 << 20;
+
+/// How many things of these sizes, from the first, so many bytes hold: at least one, if there is one.
+pub(crate) fn fitting(sizes: impl IntoIterator<Item = usize>, max_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fits = sizes.into_iter().enumerate().take_while(|(at, size)| {
+        bytes += size;
+        *at == 0 || bytes <= max_bytes
+    });
+    fits.count()
+}
 
 /// Makes page tokens, and reads pages that are asked for; cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,5 +49,19 @@ impl Pages {
     /// Where the page after a token begins; `None` for the first page.
     pub(crate) fn cursor(&self, account: AccountId, listing: &str, token: &str) -> Result<Option<Cursor>, page::Error> {
         page::cursor(token, |token| self.0.seal(account.0, listing.as_bytes()).open(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn as_many_fit_as_the_bytes_hold_and_always_one() {
+        let sizes =
+            [(vec![], 0), (vec![11], 1), (vec![11, 0], 1), (vec![4, 6], 2), (vec![4, 6, 1], 2), (vec![4, 7, 1], 1)];
+        for (sizes, fits) in sizes {
+            assert_eq!(fitting(sizes.clone(), 10), fits, "{sizes:?}");
+        }
     }
 }

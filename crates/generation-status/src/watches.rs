@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::apart::apart;
 use crate::error::{Error, Noun};
 use crate::model::Generation;
+use crate::pages::fitting;
 use crate::presenter::Presenter;
 use crate::store::Store;
 
@@ -292,7 +293,7 @@ impl Watch {
 
     /// Sends as many of these as one part takes, which are the first of the rest that are left of it, and keeps what follows them.
     fn send_part(&mut self, mut rest: Rest, found: &[Arc<Shown>]) -> Event {
-        let generations = found[..fitting(found, &self.presenter)].to_vec();
+        let generations = found[..fit_in_part(found, &self.presenter)].to_vec();
         self.sent.part_of_snapshot(generations.iter().map(|shown| &shown.generation));
         // Where fewer were found than asked for, the others are deleted.
         let asked = rest.ids.len().min(rest.last);
@@ -366,7 +367,7 @@ impl Watch {
         let (count, presenter) = (generations.len(), self.presenter.clone());
         let prepare = move || {
             let shown: Vec<_> = generations.into_iter().map(|generation| Arc::new(Shown::from(generation))).collect();
-            fitting(&shown, &presenter);
+            fit_in_part(&shown, &presenter);
             shown
         };
         apart(count, prepare).await
@@ -408,12 +409,7 @@ impl Watch {
     }
 }
 
-/// How many of these, from the first, one part of a snapshot takes: at least one, if there is one.
-fn fitting(generations: &[Arc<Shown>], presenter: &Presenter) -> usize {
-    let mut bytes = 0;
-    let fits = generations.iter().enumerate().take_while(|(at, shown)| {
-        bytes += shown.encoded(presenter).len();
-        *at == 0 || bytes <= MAX_PART_BYTES
-    });
-    fits.count()
+/// How many of these, from the first, one part of a snapshot takes.
+fn fit_in_part(generations: &[Arc<Shown>], presenter: &Presenter) -> usize {
+    fitting(generations.iter().map(|shown| shown.encoded(presenter).len()), MAX_PART_BYTES)
 }

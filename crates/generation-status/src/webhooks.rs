@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::error::{Error, Noun};
 use crate::model::{Delivery, Endpoint, EndpointChange, MAX_TESTS, NewEndpoint, Secret, TEST_WINDOW};
+use crate::pages::{MAX_PAGE_BYTES, fitting};
 use crate::store::Store;
 
 pub(crate) use message::{EventEncoder, encode_secret};
@@ -29,9 +30,6 @@ pub(crate) use sender::Sender;
 /// How long a secret signs beside the one that replaced it.
 const ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_URL_CHARACTERS: usize = 2_000;
-
-/// How many bytes the deliveries of one page have: what a receiver answered is in them, and clients take messages of 4 MiB.
-const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// Manages endpoints and reads deliveries; cheap to clone.
 #[derive(Clone)]
@@ -138,7 +136,9 @@ impl Webhooks {
         self.get(account, id).await?;
         let before = page.after.map(|cursor| WebhookDeliveryId(cursor.id));
         let mut deliveries = self.store.deliveries(account, id, before, page.rows()).await?;
-        let page = Page { size: page.size.min(fitting(&deliveries)), ..page };
+        // What receivers answered is in them, and long answers make a page shorter.
+        let fits = fitting(deliveries.iter().map(Delivery::max_bytes), MAX_PAGE_BYTES);
+        let page = Page { size: page.size.min(u32::try_from(fits).unwrap_or(u32::MAX)).max(1), ..page };
         let next = page.cut(&mut deliveries, |delivery| Cursor { position: 0, id: delivery.name.delivery.0 });
         Ok((deliveries, next))
     }
@@ -159,16 +159,6 @@ impl Webhooks {
     async fn delivery(&self, account: AccountId, name: DeliveryName) -> Result<Delivery, Error> {
         self.store.delivery(account, name).await?.ok_or(Error::NotFound(Noun::WebhookDelivery))
     }
-}
-
-/// How many deliveries, from the first, one page takes: at least one.
-fn fitting(deliveries: &[Delivery]) -> u32 {
-    let mut bytes = 0;
-    let fits = deliveries.iter().take_while(|delivery| {
-        bytes += delivery.max_bytes();
-        bytes <= MAX_PAGE_BYTES
-    });
-    u32::try_from(fits.count()).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -203,9 +193,9 @@ mod tests {
             create_time: time,
             end_time: Some(time),
         };
-        assert_eq!(fitting(&vec![delivery(""); 101]), 101, "all of them");
-        let long = fitting(&vec![delivery("🎬"); 101]);
+        let fitting = |delivery: Delivery| fitting(vec![delivery.max_bytes(); 101], MAX_PAGE_BYTES);
+        assert_eq!(fitting(delivery("")), 101, "all of them");
+        let long = fitting(delivery("🎬"));
         assert!((10..=12).contains(&long), "{long} of 84 kB each");
-        assert_eq!(fitting(&[]), 1);
     }
 }

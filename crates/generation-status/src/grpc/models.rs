@@ -2,7 +2,7 @@
 
 use catalogue::{Decimal, Role, Row, Rule, SettingDescription, SettingName, Slot};
 use chassis::fields::Fields;
-use prost::Message as _;
+use prost::Message;
 use proto::models::v1 as api;
 use proto::models::v1::model_service_server::ModelService;
 use tonic::{Request, Response, Status};
@@ -10,13 +10,11 @@ use tonic::{Request, Response, Status};
 use super::request::authenticated;
 use crate::model::Condition;
 use crate::models::{MeasuredModel, Models};
-use crate::pages::Pages;
+use crate::pages::{MAX_PAGE_BYTES, Pages, fitting};
 use crate::presenter::{model_name, role_to_proto, timestamp};
 
 /// The listing that page tokens of models belong to.
 const LISTING: &str = "models";
-/// How many bytes the models of one page have; clients take messages of 4 MiB.
-const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -37,7 +35,8 @@ impl ModelService for ModelsApi {
         let page = fields.done(page)?;
         let (models, mut next) = self.models.list(account, page).await?;
         let mut models: Vec<_> = models.into_iter().map(to_proto).collect();
-        let fits = fitting(&models);
+        // Some have long schemas.
+        let fits = fitting(models.iter().map(Message::encoded_len), MAX_PAGE_BYTES);
         if fits < models.len() {
             models.truncate(fits);
             next = Models::position_after(page, fits);
@@ -49,16 +48,6 @@ impl ModelService for ModelsApi {
         let (account, request) = authenticated(request)?;
         Ok(Response::new(to_proto(self.models.get(account, &request.name).await?)))
     }
-}
-
-/// How many models, from the first, one page takes: at least one, if there is one. Some have long schemas.
-fn fitting(models: &[api::Model]) -> usize {
-    let mut bytes = 0;
-    let fits = models.iter().enumerate().take_while(|(at, model)| {
-        bytes += model.encoded_len();
-        *at == 0 || bytes <= MAX_PAGE_BYTES
-    });
-    fits.count()
 }
 
 fn to_proto(MeasuredModel { model, margin, pace, breaker, served }: MeasuredModel) -> api::Model {

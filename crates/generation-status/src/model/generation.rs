@@ -136,8 +136,6 @@ pub(crate) struct Generation {
     pub(crate) retried_from: Option<GenerationId>,
 }
 
-/// What one answer takes of generations: far less than the 4 MiB that clients of gRPC take by default.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// What a generation has in the API besides its texts: names, times and numbers.
 const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
@@ -159,16 +157,6 @@ impl Generation {
         let texts = self.prompt.len() + self.stage.len() + self.model.len() + self.end_user.len();
         FIXED_BYTES + texts + self.input.max_bytes() + labels + lines + error + outputs
     }
-}
-
-/// How many of these, from the first, one answer takes: at least one, if there is one.
-pub(crate) fn fitting<'g>(generations: impl IntoIterator<Item = &'g Generation>) -> usize {
-    let mut bytes = 0;
-    let fits = generations.into_iter().enumerate().take_while(|(at, generation)| {
-        bytes += generation.max_bytes();
-        *at == 0 || bytes <= MAX_ANSWER_BYTES
-    });
-    fits.count()
 }
 
 /// A video, picture or sound in our own storage.
