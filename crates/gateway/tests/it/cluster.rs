@@ -143,6 +143,13 @@ impl Cluster {
         endpoint.local_address(Some([127, 0, 0, last].into())).connect().await.unwrap()
     }
 
+    /// The same, which takes no more than so many bytes of an answer before they are read.
+    #[expect(clippy::disallowed_methods, reason = "a client of the outside has no chassis")]
+    pub(crate) async fn channel_with_window(&self, bytes: u32) -> transport::Channel {
+        let endpoint = transport::Channel::from_shared(format!("http://{}", self.addr)).unwrap();
+        endpoint.initial_stream_window_size(bytes).connect().await.unwrap()
+    }
+
     /// A channel that sends the context of the current span.
     pub(crate) fn traced(&self) -> Channel {
         client::connect("gateway", &format!("http://{}", self.addr).parse().unwrap())

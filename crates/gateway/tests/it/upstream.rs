@@ -58,6 +58,8 @@ pub(crate) struct Upstream {
     pub(crate) opening: AtomicUsize,
     /// Lets those watches open, and those calls end that wait for it.
     pub(crate) answer: CancellationToken,
+    /// How many events of a kilobyte the watch with the token `endless` has given away, which sends them for as long as they are taken.
+    pub(crate) taken: AtomicUsize,
 }
 
 /// How dashboard answers about keys.
@@ -292,6 +294,13 @@ impl generation_service_server::GenerationService for Services {
             event: Some(Event::Heartbeat(Heartbeat {})),
             resume_token: token.to_owned(),
         };
+        if request.get_ref().resume_token == "endless" {
+            let endless = futures::stream::repeat_with(move || {
+                upstream.taken.fetch_add(1, Ordering::SeqCst);
+                Ok(event(&"x".repeat(1 << 10)))
+            });
+            return Ok(Response::new(endless.boxed()));
+        }
         let first = futures::stream::once(async move { Ok(event("first")) });
         let second = futures::stream::once(async move {
             upstream.next.notified().await;

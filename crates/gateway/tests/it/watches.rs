@@ -93,6 +93,26 @@ async fn of_one_account_a_few_watches_are_opened_at_a_time_and_others_do_not_wai
     assert_eq!(opening(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_watch_that_nobody_reads_little_is_kept() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(cluster.channel_with_window(16 << 10).await);
+    let request = WatchGenerationsRequest { resume_token: "endless".into(), ..WatchGenerationsRequest::default() };
+    let watch = client.watch_generations(authorized(request, &key)).await.unwrap();
+    let taken = || cluster.upstream.taken.load(Ordering::SeqCst);
+    let mut before = 0;
+    let all = testkit::eventually("no more is taken", Duration::from_secs(10), async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = taken();
+        (now > 0 && now == std::mem::replace(&mut before, now)).then_some(now)
+    });
+    let kilobytes = all.await.unwrap();
+    drop(watch);
+    // The window of this client, that of the gateway, and what a server sends ahead.
+    assert!(kilobytes < 160, "{kilobytes} KB");
+}
+
 /// The rest of a watch: its events' tokens, the last of which must be `moved`.
 async fn ending(events: &mut Streaming<WatchGenerationsResponse>) -> Vec<String> {
     let (mut tokens, mut moved) = (Vec::new(), false);
