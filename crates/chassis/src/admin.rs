@@ -1,12 +1,18 @@
-//! The admin port: `/metrics` for Prometheus, `/healthz` (the process runs) and `/readyz` (it takes new requests). It is
-//! never the public port.
+//! The admin port: `/metrics` for Prometheus, `/healthz` (the process runs), `/readyz` (it takes new requests), and `/profile` (where its
+//! CPU time goes). It is never the public port.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
+use axum::{
+    Router,
+    extract::{Query, rejection::QueryRejection},
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use crate::{drain::Drain, postgres, telemetry};
+use crate::{drain::Drain, postgres, profile, telemetry};
 
 /// A bound admin port that does not answer yet.
 #[derive(Debug)]
@@ -50,10 +56,39 @@ impl Admin {
         let routes = Router::new()
             .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], telemetry::page())))
             .route("/healthz", get(async || "ok\n"))
-            .route("/readyz", get(ready));
+            .route("/readyz", get(ready))
+            .route("/profile", get(profiled));
         tokio::select! {
             result = axum::serve(self.listener, routes) => result,
             () = drain.expired() => Ok(()),
+        }
+    }
+}
+
+/// How long a profile is to be taken.
+#[derive(Debug, Deserialize)]
+struct Profiled {
+    #[serde(default = "usual")]
+    seconds: u64,
+}
+
+fn usual() -> u64 {
+    10
+}
+
+/// Answers with folded stacks once the time is over.
+async fn profiled(asked: Result<Query<Profiled>, QueryRejection>) -> (StatusCode, String) {
+    let seconds = match asked {
+        Ok(Query(Profiled { seconds })) if (1..=profile::MAX_SECONDS).contains(&seconds) => seconds,
+        _ => return (StatusCode::BAD_REQUEST, format!("seconds: must be from 1 to {}\n", profile::MAX_SECONDS)),
+    };
+    tracing::info!(seconds, "a profile of the CPU is taken");
+    match profile::cpu(Duration::from_secs(seconds)).await {
+        Ok(stacks) => (StatusCode::OK, stacks),
+        Err(error @ profile::Error::Busy) => (StatusCode::CONFLICT, format!("{error}\n")),
+        Err(error) => {
+            tracing::error!(%error, "no profile was taken");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
         }
     }
 }

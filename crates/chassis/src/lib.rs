@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+mod profile;
 pub mod request;
 mod rpc;
 pub mod server;

@@ -19,6 +19,7 @@ mod mask;
 mod models;
 mod operator;
 mod own_writes;
+mod profile;
 mod projects;
 mod queue;
 mod scenes;
@@ -79,6 +80,8 @@ pub enum Command {
     Webhooks(webhooks::Command),
     /// Print the tree of a recent trace of the local stack.
     Trace(trace::Trace),
+    /// Look at where a running service's CPU time goes, and draw a flame graph of it.
+    Profile(profile::Profile),
     /// Show limits and their use; for operators: set those of an account.
     #[command(subcommand)]
     Limits(limits::Command),
@@ -119,6 +122,7 @@ impl Command {
             Self::EndUsers(_) => "end-users",
             Self::Webhooks(_) => "webhooks",
             Self::Trace(_) => "trace",
+            Self::Profile(_) => "profile",
             Self::Limits(_) => "limits",
             Self::Audit(_) => "audit",
             Self::Account(_) => "account",
@@ -154,6 +158,7 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::EndUsers(command) => command.run(&session).await,
             Command::Webhooks(command) => command.run(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
+            Command::Profile(profile) => profile.run(&session).await,
             Command::Limits(command) => command.run(&session).await,
             Command::Audit(audit) => audit.run(&session).await,
             Command::Account(command) => command.run(&session).await,

@@ -9,6 +9,7 @@ mod client;
 mod config;
 pub mod connection;
 pub mod failure;
+mod flame;
 mod json;
 pub mod out;
 pub mod show;

@@ -19,6 +19,9 @@ pub struct Stack {
     pub services: BTreeMap<String, String>,
     /// Where each service's internal methods are, by its name.
     pub internal: BTreeMap<String, String>,
+    /// Where each service's metrics and profiles are, by its name.
+    #[serde(default)]
+    pub admin: BTreeMap<String, String>,
     /// The keys that the services share.
     pub internal_keys: String,
     /// Where spans are sent, when they are.

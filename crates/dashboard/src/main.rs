@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use dashboard::{Config, Service};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: chassis::process::Allocator = chassis::process::Allocator;
 
 fn main() -> ExitCode {
     chassis::process::run("dashboard", &[], async |process| {

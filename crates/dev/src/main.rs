@@ -18,7 +18,7 @@ use crate::args::{Args, Command};
 
 // The services' allocator: `bench` measures baselines that run in this program beside them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: chassis::process::Allocator = chassis::process::Allocator;
 
 fn main() -> ExitCode {
     let args = Args::parse();

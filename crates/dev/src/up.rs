@@ -133,6 +133,7 @@ async fn stay(options: Options) -> Result<Exit> {
         pid: std::process::id(),
         services: services.addresses(),
         internal: services.internal_addresses(),
+        admin: services.admin_addresses(),
         internal_keys: services.internal_keys.clone(),
         otlp,
         traces: buffer.as_ref().map(|buffer| buffer.traces.clone()),

@@ -1,8 +1,8 @@
-//! What a warm read costs, counted where a busy machine changes nothing: allocations and system calls of client, gateway and service
-//! together, which run on the one thread that is counted.
+//! What a warm read costs, counted where a busy machine changes nothing: allocations, system calls and instructions of client, gateway and
+//! service together, which run on the one thread that is counted.
 //!
-//! System calls are counted by strace, which runs [`counted_reads`] in a process of its own; where it is not installed its test says so
-//! and counts nothing.
+//! System calls are counted by strace and instructions by callgrind, which run [`counted_reads`] in a process of its own; where one is not
+//! installed its test says so and counts nothing.
 //!
 //! A bound is what is taken today and a little; who needs more says why in the change that raises it.
 
@@ -41,8 +41,14 @@ const MAX_DASHBOARD: u64 = 145;
 const MAX_STATUS: u64 = 148;
 /// The most system calls of each.
 const MAX_SYSTEM_CALLS: [u64; 2] = [21, 21];
-/// Calls that are counted one by one; the median is taken, since the cache's clock and its proofs fall into some of them.
-const COUNTED: usize = 60;
+/// The most instructions of each in a development build, in thousands.
+const MAX_KILO_INSTRUCTIONS: [u64; 2] = [11_200, 11_900];
+/// Calls that strace counts one by one; the median is taken, since the cache's clock and its proofs fall into some of them.
+const TRACED: usize = 60;
+/// Calls that callgrind counts together, before which it makes everything many times as slow.
+const SIMULATED: usize = 20;
+/// How many [`counted_reads`] is to make of each.
+const CALLS_SETTING: &str = "RUSHES_COUNTED_CALLS";
 /// A file that is nowhere: to ask for it is a system call that is taken for no other.
 const MARK: &str = "/rushes/one-more-call";
 /// Calls that are counted together.
@@ -172,6 +178,8 @@ impl Opened {
 /// A message with an API key.
 fn with<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
+    // As much as is let: under a tool everything takes longer.
+    request.set_timeout(Duration::from_secs(10));
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     request
 }
@@ -235,61 +243,70 @@ impl Drop for Folder {
     }
 }
 
-/// The system calls of [`counted_reads`], a line each as strace writes it; nothing where it is not installed, or may not trace.
-fn traced_reads() -> Option<String> {
-    let trial = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+/// A folder with what `tool` wrote there while it ran [`counted_reads`]; nothing where it is not installed, or may not look.
+fn observed_reads(tool: &str, calls: usize, trial: &[&str], arguments: &[&str]) -> Option<Folder> {
+    let trial = Command::new(tool).args(trial).arg("true").output();
     if !trial.is_ok_and(|trial| trial.status.success()) {
-        println!("skipped: there is no strace on this machine, or it may not trace");
+        println!("skipped: there is no {tool} on this machine, or it may not look");
         return None;
     }
-    let folder = Folder::make("strace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "calls"]).arg(std::env::current_exe().unwrap());
+    let folder = Folder::make(tool);
+    let mut command = Command::new(tool);
+    command.args(arguments).arg(std::env::current_exe().unwrap());
     command.args(["--exact", "counted_reads", "--ignored", "--nocapture"]).current_dir(&folder.0);
+    command.env(CALLS_SETTING, calls.to_string());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
-    Some(String::from_utf8_lossy(&std::fs::read(folder.0.join("calls")).unwrap()).into_owned())
-}
-
-/// What a dashboard and a status take by what was counted of each call, in their order.
-fn medians(counts: &[u64]) -> [u64; 2] {
-    assert_eq!(counts.len(), 2 * COUNTED);
-    let (dashboards, statuses) = counts.split_at(COUNTED);
-    [dashboards, statuses].map(|counts| {
-        let mut counts = counts.to_vec();
-        counts.sort_unstable();
-        counts[counts.len() / 2]
-    })
+    Some(folder)
 }
 
 #[test]
-#[ignore = "run by the next test, in a process of its own"]
+#[ignore = "run by the next tests, in a process of its own"]
 fn counted_reads() {
+    let calls: usize = std::env::var(CALLS_SETTING).unwrap().parse().unwrap();
     let cluster = Cluster::start();
-    for (path, message) in cluster.messages() {
-        for _ in 0..CALLS {
+    let [dashboard, status] = cluster.messages();
+    for (path, message) in [&dashboard, &status] {
+        for _ in 0..calls {
             cluster.runtime.block_on(cluster.ask(path, message.clone()));
         }
-        for _ in 0..COUNTED {
-            one_call(&cluster, path, &message);
-        }
+    }
+    for _ in 0..calls {
+        one_dashboard(&cluster, &dashboard);
+    }
+    for _ in 0..calls {
+        one_status(&cluster, &status);
     }
 }
 
-/// One call; the mark before it ends the count of the one before.
-fn one_call(cluster: &Cluster, path: &'static str, message: &Bytes) {
+/// Callgrind counts while this function is under way, and the next.
+#[inline(never)]
+fn one_dashboard(cluster: &Cluster, message: &(&'static str, Bytes)) {
+    one_call(cluster, message);
+}
+
+#[inline(never)]
+fn one_status(cluster: &Cluster, message: &(&'static str, Bytes)) {
+    one_call(cluster, message);
+}
+
+/// Strace counts from one mark to the next.
+fn one_call(cluster: &Cluster, (path, message): &(&'static str, Bytes)) {
     assert!(!Path::new(MARK).exists());
     cluster.runtime.block_on(cluster.ask(path, message.clone()));
 }
 
 #[test]
 fn a_warm_read_makes_no_more_system_calls_than_it_did() {
-    let Some(text) = traced_reads() else { return };
+    let (trial, arguments) = (["-qq", "-o", "/dev/null"], ["-f", "-qq", "-o", "calls"]);
+    let Some(folder) = observed_reads("strace", TRACED, &trial, &arguments) else { return };
+    // A line each.
+    let text = String::from_utf8_lossy(&std::fs::read(folder.0.join("calls")).unwrap()).into_owned();
     // Lines begin with the thread; one that is interrupted by another thread's goes on in a second, which says `resumed`.
     let thread = text.lines().find(|line| line.contains(MARK)).and_then(|line| line.split(' ').next());
     let of_thread = text.lines().filter(|line| line.split(' ').next() == thread && !line.contains(" resumed>"));
-    let mut counts = Vec::new();
+    let mut counts: Vec<u64> = Vec::new();
     for line in of_thread {
         if line.contains(MARK) {
             counts.push(0);
@@ -297,7 +314,34 @@ fn a_warm_read_makes_no_more_system_calls_than_it_did() {
             *count += 1;
         }
     }
-    let counts = medians(&counts);
+    assert_eq!(counts.len(), 2 * TRACED);
+    let (dashboards, statuses) = counts.split_at_mut(TRACED);
+    let counts = [dashboards, statuses].map(|counts| {
+        counts.sort_unstable();
+        counts[TRACED / 2]
+    });
     println!("system calls of a call, with its client: dashboard and status {counts:?}");
     assert!(counts.iter().zip(MAX_SYSTEM_CALLS).all(|(count, max)| *count <= max), "{counts:?}");
+}
+
+#[test]
+fn a_warm_read_takes_no_more_instructions_than_it_did() {
+    let arguments = [
+        "--tool=callgrind",
+        "--callgrind-out-file=calls",
+        "--toggle-collect=*one_dashboard*",
+        "--toggle-collect=*one_status*",
+    ];
+    let Some(folder) = observed_reads("valgrind", SIMULATED, &["--tool=none", "-q"], &arguments) else { return };
+    let listed = Command::new("callgrind_annotate").args(["--inclusive=yes", "calls"]).current_dir(&folder.0).output();
+    let listed = String::from_utf8_lossy(&listed.unwrap().stdout).into_owned();
+    // "1,234,567 (12.3%)  file:function [program]"
+    let of = |function: &str| -> u64 {
+        let line = listed.lines().find(|line| line.contains(function)).unwrap();
+        let count: String = line.trim_start().chars().take_while(|c| *c != ' ').filter(char::is_ascii_digit).collect();
+        count.parse::<u64>().unwrap() / SIMULATED as u64 / 1_000
+    };
+    let counts = ["warm_path::one_dashboard", "warm_path::one_status"].map(of);
+    println!("thousands of instructions of a call, with its client: dashboard and status {counts:?}");
+    assert!(counts.iter().zip(MAX_KILO_INSTRUCTIONS).all(|(count, max)| *count <= max), "{counts:?}");
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use generation_status::{Config, Service, crash_points};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: chassis::process::Allocator = chassis::process::Allocator;
 
 fn main() -> ExitCode {
     chassis::process::run("generation-status", crash_points::ALL, async |process| {

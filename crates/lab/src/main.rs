@@ -16,7 +16,7 @@ use testkit::unless_ended;
 
 // The services' allocator; the simulator lives on small values.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: chassis::process::Allocator = chassis::process::Allocator;
 
 /// The product on real processes while everything fails, and checks of what came of it.
 #[derive(Debug, Parser)]

@@ -232,3 +232,31 @@ async fn a_server_that_fills_up_sheds_background_before_polls_and_people() {
     }
     go.notify_waiters();
 }
+
+/// Takes CPU time.
+#[inline(never)]
+fn burn(until: Instant) {
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_port_tells_where_the_cpu_time_goes_to_one_at_a_time() {
+    let server = serve(Server::new("test", &Settings::FREE), |_| async { ok() }).await;
+    let until = Instant::now() + Duration::from_secs(2);
+    let burning = std::thread::spawn(move || burn(until));
+    let first = tokio::spawn(admin(server.admin, "/profile?seconds=1"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(admin(server.admin, "/profile?seconds=1").await.0, StatusCode::CONFLICT);
+    let (status, stacks) = first.await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{stacks}");
+    let burnt = stacks.lines().filter(|line| line.contains("::burn;") || line.contains("::burn "));
+    let seen: u64 = burnt.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+    assert!(seen > 10, "{seen} of 99 samples: {stacks}");
+    burning.join().unwrap();
+    for wrong in ["0", "61", "-1", "x", ""] {
+        let (status, said) = admin(server.admin, &format!("/profile?seconds={wrong}")).await;
+        assert_eq!((status, said.as_str()), (StatusCode::BAD_REQUEST, "seconds: must be from 1 to 60\n"));
+    }
+}

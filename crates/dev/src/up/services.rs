@@ -140,6 +140,12 @@ impl Services {
         self.running.iter().filter_map(|service| Some((service.name.to_owned(), self.address(service.name)?))).collect()
     }
 
+    /// The addresses of all services' admin ports, by name.
+    pub(crate) fn admin_addresses(&self) -> BTreeMap<String, String> {
+        let address = |service: &Service| (service.name.to_owned(), format!("http://127.0.0.1:{}", service.admin));
+        self.running.iter().map(address).collect()
+    }
+
     /// Where each service's metrics are.
     pub(crate) fn metrics(&self) -> String {
         let lines: Vec<_> = self
