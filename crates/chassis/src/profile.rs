@@ -37,11 +37,11 @@ pub(crate) async fn cpu(time: Duration) -> Result<String, Error> {
     let profiler = ProfilerGuardBuilder::default().frequency(FREQUENCY).build()?;
     sleep(time).await;
     // Names are looked up in the program's file, which takes a while.
-    let named = spawn_blocking(move || Ok(folded(&profiler.report().build()?)));
+    let named = spawn_blocking(move || Ok(stack_lines(&profiler.report().build()?)));
     named.await.unwrap_or(Err(Error::Unread))
 }
 
-fn folded(report: &Report) -> String {
+fn stack_lines(report: &Report) -> String {
     let mut stacks = BTreeMap::<String, isize>::new();
     for (stack, count) in &report.data {
         let mut line = stack.thread_name.clone();

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_folded_stack_is_an_error() {
+    fn what_is_no_line_of_stacks_is_an_error() {
         for text in ["nothing", "a;b c", "a;b 0", "a -1"] {
             assert!(Profile::parse(text).is_err(), "{text}");
         }

@@ -264,7 +264,7 @@ fn observed_reads(tool: &str, calls: usize, trial: &[&str], arguments: &[&str]) 
 #[test]
 #[ignore = "run by the next tests, in a process of its own"]
 fn counted_reads() {
-    let calls: usize = std::env::var(CALLS_SETTING).unwrap().parse().unwrap();
+    let calls: usize = Source::process().or(CALLS_SETTING, SIMULATED, "a number of calls").unwrap();
     let cluster = Cluster::start();
     let [dashboard, status] = cluster.messages();
     for (path, message) in [&dashboard, &status] {

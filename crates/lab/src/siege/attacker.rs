@@ -111,15 +111,15 @@ impl Attacker {
     pub(super) async fn begin(&self) -> Result<()> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.attack.fetch_add(1, Ordering::Relaxed);
-        self.run_at_most(None).await
+        self.set_running_limit(None).await
     }
 
     /// Ends an attack: what it has ordered waits.
     pub(super) async fn end(&self) -> Result<()> {
-        self.run_at_most(Some(0)).await
+        self.set_running_limit(Some(0)).await
     }
 
-    async fn run_at_most(&self, limit: Option<i32>) -> Result<()> {
+    async fn set_running_limit(&self, limit: Option<i32>) -> Result<()> {
         let request = SetAccountRunningLimitRequest { account: self.account.clone(), limit };
         self.queues.clone().set_account_running_limit(request).await.context("limiting the attacker's orders")?;
         Ok(())
