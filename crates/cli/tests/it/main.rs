@@ -33,7 +33,7 @@ fn its_commands_are_the_client_and_the_migrator() {
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let commands: BTreeSet<_> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let expected = "migrate dashboard projects scenes generate watch get list cancel delete upload assets thumbnail models credits usage \
-                    end-users webhooks trace limits audit account key queue resolve help";
+                    end-users webhooks trace profile limits audit account key queue resolve help";
     assert_eq!(commands, expected.split_whitespace().collect(), "{help}");
 }
 
