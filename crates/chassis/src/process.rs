@@ -13,12 +13,7 @@ use crate::{
 };
 
 /// The services' allocator.
-#[cfg(not(feature = "heap-profile"))]
 pub use mimalloc::MiMalloc as Allocator;
-
-/// The services' allocator, in a build that says who allocates.
-#[cfg(feature = "heap-profile")]
-pub use dhat::Alloc as Allocator;
 
 /// The exit code of a process that was told twice to end, as shells have it for an interrupt.
 const CUT_SHORT: u8 = 130;
@@ -101,9 +96,6 @@ where
 {
     let source = Source::process();
     crash::arm(&source, crash_points)?;
-    // Written as it goes, beside where the process was started.
-    #[cfg(feature = "heap-profile")]
-    let _heap = dhat::Profiler::builder().file_name(format!("{service}-heap.json")).build();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         let drain = Drain::on_signals();
