@@ -33,11 +33,16 @@ pub(crate) enum Error {
 /// The stacks that were seen within `time`, one a line: its functions from the outermost to the innermost with `;` between them, a space,
 /// and how often it was seen. Tools for flame graphs call these lines folded stacks.
 pub(crate) async fn cpu(time: Duration) -> Result<String, Error> {
-    let _one = ONE.try_acquire().map_err(|_| Error::Busy)?;
+    let one = ONE.try_acquire().map_err(|_| Error::Busy)?;
     let profiler = ProfilerGuardBuilder::default().frequency(FREQUENCY).build()?;
     sleep(time).await;
     // Names are looked up in the program's file, which takes a while.
-    let named = spawn_blocking(move || Ok(stack_lines(&profiler.report().build()?)));
+    let named = spawn_blocking(move || {
+        // Until the profiler is gone, also where who asked has left.
+        let _one = one;
+        let profiler = profiler;
+        Ok(stack_lines(&profiler.report().build()?))
+    });
     named.await.unwrap_or(Err(Error::Unread))
 }
 
