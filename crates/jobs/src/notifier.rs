@@ -9,12 +9,19 @@ use async_nats::connection::State;
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::metrics;
 
 /// A listener asks for itself after this long if nobody notified it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For how long a listener hears nothing after a claim that found nothing; doubled by each further one in a row, up to
+/// [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
+/// What is queued while claims find nothing is of accounts and pools that are full. Each start of theirs notifies, and would have
+/// everything searched again.
+const MAX_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How long a notification may take. Short, since the caller's request waits for it and it only saves time.
 const NOTIFY_TIMEOUT: Duration = Duration::from_millis(20);
@@ -51,7 +58,7 @@ impl Notifier {
     /// A listener, which misses no notification from now on, those before its first wait included.
     #[must_use]
     pub fn listen(&self) -> Listener {
-        Listener { count: self.count.subscribe() }
+        Listener { count: self.count.subscribe(), backoff: Duration::ZERO, backoff_until: Instant::now() }
     }
 
     /// Passes the notifications of other processes on to this one's listeners; ends only when dropped. Once for each notifier.
@@ -82,15 +89,26 @@ impl Notifier {
 /// Waits for notifications.
 pub struct Listener {
     count: watch::Receiver<u64>,
+    /// As long as the claims in a row that found nothing make it.
+    backoff: Duration,
+    backoff_until: Instant,
 }
 
 impl Listener {
+    /// Says whether a claim found something. After one that did not, [`Listener::until_due`] waits for [`MIN_BACKOFF`] to
+    /// [`MAX_BACKOFF`] before it hears what was notified meanwhile.
+    pub fn claimed(&mut self, found: bool) {
+        self.backoff = if found { Duration::ZERO } else { (self.backoff * 2).clamp(MIN_BACKOFF, MAX_BACKOFF) };
+        self.backoff_until = Instant::now() + self.backoff;
+    }
+
     /// Returns when a claim may find something: at the first notification since it last returned, or when `any_due`, asked after each
-    /// [`POLL_INTERVAL`], says so. Where that fails the claim fails as well, and tells it.
+    /// [`POLL_INTERVAL`], says so. Where that fails the claim fails as well, and tells it. May be dropped and called again.
     pub async fn until_due<F, E>(&mut self, mut any_due: impl FnMut() -> F)
     where
         F: Future<Output = Result<bool, E>>,
     {
+        sleep_until(self.backoff_until).await;
         while !self.notified().await && !any_due().await.unwrap_or(true) {}
     }
 

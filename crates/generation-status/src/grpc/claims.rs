@@ -113,6 +113,7 @@ impl ClaimSession {
                     // The stream outlives an outage of the database: the listener asks again within its poll interval.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "nothing could be claimed"),
                 }
+                self.listener.claimed(!self.leased.is_empty());
                 if !self.leased.is_empty() {
                     continue;
                 }

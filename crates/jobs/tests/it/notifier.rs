@@ -40,6 +40,25 @@ async fn a_listener_asks_without_a_notification() {
     assert_eq!(begun.elapsed().as_secs(), 2 * POLL_INTERVAL.as_secs());
 }
 
+#[tokio::test(start_paused = true)]
+async fn claims_that_find_nothing_make_a_listener_wait_before_it_claims_again() {
+    let notifier = Notifier::new("test", None);
+    let mut listener = notifier.listen();
+    let mut waited = Vec::new();
+    for found in [false, false, false, false, false, false, true, false] {
+        listener.claimed(found);
+        notifier.notify().await;
+        let begun = tokio::time::Instant::now();
+        // Dropped and called again, as beside the worker's own requests.
+        assert!(tokio::time::timeout(Duration::ZERO, wait(&mut listener, 0, Ok(true))).await.is_ok() == found);
+        if !found {
+            assert_eq!(wait(&mut listener, 0, Ok(true)).await, 0, "what was notified meanwhile is not missed");
+        }
+        waited.push(begun.elapsed().as_millis());
+    }
+    assert_eq!(waited, [10, 20, 40, 80, 100, 100, 0, 10]);
+}
+
 #[tokio::test]
 async fn a_notification_reaches_other_processes_over_nats() {
     let nats = Nats::launch().await.unwrap();
