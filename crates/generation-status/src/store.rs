@@ -42,6 +42,8 @@ mod work;
 use std::sync::Arc;
 
 use chassis::postgres::Pool;
+use chassis::server::Shares;
+use uuid::Uuid;
 
 pub(crate) use copies::{COPIES, CheckedCopy};
 pub(crate) use reconcile::{INVARIANTS, Invariant, Repair};
@@ -55,6 +57,8 @@ pub(crate) struct Store {
     pools: Pools,
     limits: AccountLimits,
     secrets: Arc<SecretKeys>,
+    /// Of each account the one start that is under way.
+    starts: Shares<Uuid>,
 }
 
 /// One pool per workload, so that none starves another: what finishes paid work never waits behind reads.
@@ -84,7 +88,7 @@ pub(crate) struct AccountLimits {
 
 impl Store {
     pub(crate) fn new(pools: Pools, limits: AccountLimits, secrets: Arc<SecretKeys>) -> Self {
-        Self { pools, limits, secrets }
+        Self { pools, limits, secrets, starts: Shares::default() }
     }
 
     /// The limits that claims keep to.

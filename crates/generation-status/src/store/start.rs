@@ -1,13 +1,18 @@
 //! The start of a generation: one statement checks the scene, holds the price, and writes the generation, its order, the
 //! ledger, the scene's copy and the job.
 
+use std::time::Duration;
+
 use catalogue::Resolved;
 use chassis::postgres::{self, statement};
-use domain::id::{GenerationId, LedgerId};
+use chassis::server::Share;
+use domain::id::{AccountId, GenerationId, LedgerId};
 use jobs::NORMAL_PRIORITY;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::Store;
 use super::change::scene_copy;
@@ -18,6 +23,9 @@ use crate::model::{GENERATION_JOBS, Generation, InputDetails, NewGeneration, Sta
 
 /// The job priority of background generations, which comes after all normal ones.
 const BACKGROUND: i16 = 200;
+
+/// How long a start waits for others of its account.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Starts a generation, or finds the one that the same request started.
@@ -56,7 +64,10 @@ impl Store {
         };
         // All are of one caller: one of another account would be refused.
         match new.first() {
-            Some(first) => self.pools.write.transaction_of(first.account.0, "start_all", run).await,
+            Some(first) => {
+                let _turn = self.turn(first.account).await?;
+                self.pools.write.transaction_of(first.account.0, "start_all", run).await
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -64,7 +75,18 @@ impl Store {
     async fn try_start(&self, new: &NewGeneration) -> Result<Started, Error> {
         let id = GenerationId::new();
         let run = async |tx: &mut PgConnection| begin(tx, id, new, self.limits.open).await;
+        let _turn = self.turn(new.account).await?;
         self.pools.write.transaction_of(new.account.0, "start", run).await
+    }
+
+    /// Waits until no other start of the account is under way in this process. They all change the account's row: in PostgreSQL each
+    /// would wait for it with a connection, and then evaluate its statement again.
+    async fn turn(&self, account: AccountId) -> Result<Share<Uuid>, Error> {
+        let mut turn = self.starts.of(account.0, 1);
+        match timeout(MAX_WAIT, turn.take()).await {
+            Ok(()) => Ok(turn),
+            Err(_) => Err(postgres::Error::Busy("write").into()),
+        }
     }
 
     /// What the same request started before, however much has changed since.
