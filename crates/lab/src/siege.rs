@@ -26,7 +26,7 @@ use serde_json::json;
 use self::attacker::Attacker;
 use self::attacks::{ATTACKS, Attack};
 use self::client::{GoodClient, Window};
-use self::memory::{Memory, Peak};
+use self::memory::{Burnt, Memory, Peak};
 use crate::Progress;
 use crate::cluster::{Cluster, Plan};
 
@@ -118,7 +118,12 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let client = GoodClient::begin(&cluster).await.context("the good client")?;
     let attacker = Arc::new(Attacker::new(&cluster).await.context("the attacker")?);
     let memory = Memory::of(&cluster)?;
-    let quiet = async || client.window(tokio::time::sleep(lasting)).await;
+    // What the good client feels while nobody attacks, and what it costs.
+    let quiet = async || {
+        let burnt = Burnt::so_far();
+        let window = client.window(tokio::time::sleep(lasting)).await;
+        (window, Burnt::so_far().beyond(&burnt))
+    };
     let mut before = quiet().await;
     let (mut rows, mut again) = (Vec::new(), 0);
     for attack in attacks {
@@ -126,7 +131,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
             before = quiet().await;
         }
         say(attack.name);
-        let run = async || against(attack, before.clone(), lasting, short, &client, &attacker, &memory).await;
+        let run = async || against(attack, &before, lasting, short, &client, &attacker, &memory).await;
         let mut row = run().await?;
         if !row.felt.is_empty() && row.broken.is_empty() && again < MAX_AGAIN {
             again += 1;
@@ -170,7 +175,7 @@ async fn calm(client: &GoodClient) {
 /// Attacks, and lets as much be burnt again without an attack.
 async fn against(
     attack: &'static Attack,
-    before: Window,
+    (before, burnt_before): &(Window, Burnt),
     lasting: Duration,
     short: bool,
     client: &GoodClient,
@@ -179,7 +184,7 @@ async fn against(
 ) -> Result<Row> {
     memory.forget()?;
     attacker.begin().await?;
-    let burnt = memory.processor_time();
+    let burnt = Burnt::so_far();
     let until = Instant::now() + lasting;
     let attacking = async {
         let attack = attacker.machine.run((attack.run)(Arc::clone(attacker), until));
@@ -187,7 +192,7 @@ async fn against(
     };
     let mut in_time = Ok(());
     let during = client.window(async { in_time = attacking.await }).await;
-    let burnt = memory.processor_time().since(&burnt);
+    let burnt = Burnt::so_far().beyond(&burnt).beyond(burnt_before);
     let peaks = memory.peaks();
     attacker.end().await?;
     let late = client.delivered(Duration::from_secs(30)).await;
@@ -210,7 +215,7 @@ async fn against(
         }
     }
     let answers = attacker.answers();
-    Ok(Row { attack, before, during, control, peaks, answers, felt, broken, felt_before: Vec::new() })
+    Ok(Row { attack, before: before.clone(), during, control, peaks, answers, felt, broken, felt_before: Vec::new() })
 }
 
 fn object(row: &Row) -> serde_json::Value {

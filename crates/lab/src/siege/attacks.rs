@@ -81,6 +81,7 @@ pub(super) const ATTACKS: &[Attack] = attacks! {
     "writes": "a key: projects and scenes as fast as they are taken" => calls::writes;
     "one-row-writes": "a key: 64 writers of one project" => calls::one_row;
     "orders": "a key: generations as fast as they are taken" => calls::orders;
+    "batches": "a key: sixteen generations in each call, as fast as they are taken" => calls::batches;
     "hook-tests": "a key: tests of a webhook's endpoint" => calls::hook_tests;
     "watches-without-reader": "a key: 1,024 watches that nobody reads" => streams::watches;
     "watch-churn": "a key: watches that are opened and left at once" => calls::watch_churn;

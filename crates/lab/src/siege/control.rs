@@ -10,8 +10,8 @@ use super::memory::Burnt;
 /// How long one burner works and rests before it counts again.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Burns about `amount` in `lasting`, on as many threads as the machine has cores: what the services burnt beside the good client, and
-/// what the attacker did on its own machine.
+/// Burns about `amount` in `lasting`, on as many threads as the machine has cores: what all servers burnt more than for the good client
+/// alone, and what the attacker did on its own machine.
 pub(super) async fn burn(amount: Burnt, lasting: Duration, machine: &Machine) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let until = Instant::now() + lasting;
@@ -27,8 +27,8 @@ pub(super) async fn burn(amount: Burnt, lasting: Duration, machine: &Machine) {
             }
         }
     };
-    let services = (0..cores).map(|_| tokio::task::spawn_blocking(burner(amount.services))).collect::<Vec<_>>();
+    let servers = (0..cores).map(|_| tokio::task::spawn_blocking(burner(amount.started))).collect::<Vec<_>>();
     join_all((0..cores).map(|_| machine.block(burner(amount.own)))).await;
     // A burner cannot panic.
-    let _ = join_all(services).await;
+    let _ = join_all(servers).await;
 }

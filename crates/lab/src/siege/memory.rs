@@ -1,5 +1,5 @@
-//! What the services' processes take, as the kernel counts it: the highest resident size of each with its children, and the
-//! processor time of all and of this program, which attacks.
+//! What processes take, as the kernel counts it: the highest resident size of each service with its children, and the processor time
+//! of all that runs here, PostgreSQL, Redis and NATS included, and of this program, which attacks.
 
 use std::time::Duration;
 
@@ -73,31 +73,29 @@ impl Memory {
         let ended = |measured: &&Measured| highest(measured.pid).is_none();
         self.services.iter().filter(ended).map(|measured| measured.service).collect()
     }
-
-    /// What all services and this program have burnt so far.
-    pub(super) fn processor_time(&self) -> Burnt {
-        let time = |ticks: u64| Duration::from_millis(ticks * 1_000 / TICKS);
-        let services = self.services.iter().flat_map(|measured| family(measured.pid));
-        Burnt {
-            services: time(services.filter_map(ticks).sum()),
-            own: time(ticks(std::process::id()).unwrap_or_default()),
-        }
-    }
 }
 
 /// Processor time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Burnt {
-    /// Of all services.
-    pub(super) services: Duration,
+    /// Of all that this program started: services, PostgreSQL, Redis and NATS.
+    pub(super) started: Duration,
     /// Of this program, which attacks.
     pub(super) own: Duration,
 }
 
 impl Burnt {
-    /// What was burnt between `earlier` and this.
-    pub(super) fn since(&self, earlier: &Self) -> Self {
-        Self { services: self.services.saturating_sub(earlier.services), own: self.own.saturating_sub(earlier.own) }
+    /// What has been burnt so far.
+    pub(super) fn so_far() -> Self {
+        let time = |ticks: u64| Duration::from_millis(ticks * 1_000 / TICKS);
+        let own = std::process::id();
+        let started = family(own).into_iter().filter(|&pid| pid != own);
+        Self { started: time(started.filter_map(ticks).sum()), own: time(ticks(own).unwrap_or_default()) }
+    }
+
+    /// How much more this is.
+    pub(super) fn beyond(&self, other: &Self) -> Self {
+        Self { started: self.started.saturating_sub(other.started), own: self.own.saturating_sub(other.own) }
     }
 }
 
@@ -161,6 +159,7 @@ mod tests {
         assert!(family(own).contains(&own));
         assert!(highest(own).is_some_and(|bytes| bytes > 1 << 20));
         assert!(ticks(own).is_some());
+        assert!(Burnt::so_far().own > Duration::ZERO);
         assert_eq!(highest(u32::MAX), None);
     }
 }

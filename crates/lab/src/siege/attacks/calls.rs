@@ -11,7 +11,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::generations::v1::{
-    BatchGetGenerationsRequest, GetGenerationRequest, Input, ListGenerationsRequest, Media, StartGenerationRequest,
+    BatchGetGenerationsRequest, BatchStartGenerationsRequest, GetGenerationRequest, Input, ListGenerationsRequest,
+    Media, StartGenerationRequest,
 };
 use proto::projects::v1::{
     CreateProjectRequest, CreateSceneRequest, ListProjectsRequest, Project, ReorderScenesRequest, Scene,
@@ -30,6 +31,7 @@ const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGenera
 const BATCH_GET: &str = "/rushes.generations.v1.GenerationService/BatchGetGenerations";
 const LIST_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/ListGenerations";
 const START: &str = "/rushes.generations.v1.GenerationService/StartGeneration";
+const BATCH_START: &str = "/rushes.generations.v1.GenerationService/BatchStartGenerations";
 const WATCH: &str = "/rushes.generations.v1.GenerationService/WatchGenerations";
 const LIST_PROJECTS: &str = "/rushes.projects.v1.ProjectService/ListProjects";
 const CREATE_PROJECT: &str = "/rushes.projects.v1.ProjectService/CreateProject";
@@ -225,12 +227,16 @@ pub(super) async fn bomb_names(attacker: Arc<Attacker>, until: Instant) {
 }
 
 fn order(attacker: &Attacker, input: Input) -> Bytes {
-    encoded(&StartGenerationRequest {
+    encoded(&one_order(attacker, input))
+}
+
+fn one_order(attacker: &Attacker, input: Input) -> StartGenerationRequest {
+    StartGenerationRequest {
         scene: attacker.scene.clone(),
         input: Some(input),
         request_id: Uuid::now_v7().to_string(),
         ..StartGenerationRequest::default()
-    })
+    }
 }
 
 pub(super) async fn violating_media(attacker: Arc<Attacker>, until: Instant) {
@@ -335,6 +341,14 @@ pub(super) async fn one_row(attacker: Arc<Attacker>, until: Instant) {
 pub(super) async fn orders(attacker: Arc<Attacker>, until: Instant) {
     calling(attacker, until, CALLERS, START, |attacker| {
         order(attacker, Input { prompt: "another".into(), ..Input::default() })
+    })
+    .await;
+}
+
+pub(super) async fn batches(attacker: Arc<Attacker>, until: Instant) {
+    calling(attacker, until, CALLERS, BATCH_START, |attacker| {
+        let one = || one_order(attacker, Input { prompt: "another".into(), ..Input::default() });
+        encoded(&BatchStartGenerationsRequest { requests: (0..16).map(|_| one()).collect() })
     })
     .await;
 }
