@@ -116,7 +116,6 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     ];
     let cluster = Cluster::start(Plan { replicas: 1, logs: options.logs.clone(), more }).await?;
     let client = GoodClient::begin(&cluster).await.context("the good client")?;
-    let attacker = Arc::new(Attacker::new(&cluster).await.context("the attacker")?);
     let memory = Memory::of(&cluster)?;
     // What the good client feels while nobody attacks, and what it costs.
     let quiet = async || {
@@ -125,13 +124,17 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         (window, Burnt::so_far().beyond(&burnt))
     };
     let mut before = quiet().await;
-    let (mut rows, mut again) = (Vec::new(), 0);
+    let (mut rows, mut again, mut number) = (Vec::new(), 0, 0);
     for attack in attacks {
         if !short {
             before = quiet().await;
         }
         say(attack.name);
-        let run = async || against(attack, &before, lasting, short, &client, &attacker, &memory).await;
+        let mut run = async || {
+            number += 1;
+            let attacker = Arc::new(Attacker::new(&cluster, number).await.context("the attacker")?);
+            against(attack, &before, lasting, short, &client, &attacker, &memory).await
+        };
         let mut row = run().await?;
         if !row.felt.is_empty() && row.broken.is_empty() && again < MAX_AGAIN {
             again += 1;
@@ -183,7 +186,6 @@ async fn against(
     memory: &Memory,
 ) -> Result<Row> {
     memory.forget()?;
-    attacker.begin().await?;
     let burnt = Burnt::so_far();
     let until = Instant::now() + lasting;
     let attacking = async {

@@ -1,14 +1,14 @@
 //! The attacker: an account of its own with all that a customer has, and the means to call, to open bare connections, and to do
 //! either many times at once.
 //!
-//! Invariants: it comes from other addresses than the good client, as another machine would, and with each attack from new ones, so that
-//! no attack is read slowly for what another has cost; what it has ordered is carried out during its attack only, so that each is seen by
-//! itself; and it notes what it was told.
+//! Invariants: it comes from other addresses than the good client, as another machine would; each attack has an attacker of its own, with
+//! another account and other addresses, and what it has ordered is not carried out after it, so that each attack is seen by itself; and it
+//! notes what it was told.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,12 +54,13 @@ pub(super) struct Attacker {
     pub(super) endpoint: String,
     answers: Mutex<BTreeMap<String, u64>>,
     next_address: AtomicU8,
-    attack: AtomicU16,
+    /// Its number, which its addresses have.
+    number: u16,
 }
 
 impl Attacker {
     /// Makes its account, with a project, a scene, an asset and a webhook's endpoint.
-    pub(super) async fn new(cluster: &Cluster) -> Result<Self> {
+    pub(super) async fn new(cluster: &Cluster, number: u16) -> Result<Self> {
         let (account, key) = cluster.account("An attacker".into(), 1_000_000_000).await?;
         let gateway = cluster.channel(0, "gateway")?;
         let (project, scene) = project_and_scene(&gateway, &key).await?;
@@ -87,7 +88,7 @@ impl Attacker {
             endpoint: endpoint.map(|endpoint| endpoint.into_inner().name).unwrap_or_default(),
             answers: Mutex::default(),
             next_address: AtomicU8::new(0),
-            attack: AtomicU16::new(0),
+            number,
         })
     }
 
@@ -107,20 +108,9 @@ impl Attacker {
         ));
     }
 
-    /// Begins another attack: nothing has been answered, its addresses are others, and what it orders is carried out.
-    pub(super) async fn begin(&self) -> Result<()> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.attack.fetch_add(1, Ordering::Relaxed);
-        self.set_running_limit(None).await
-    }
-
-    /// Ends an attack: what it has ordered waits.
+    /// Lets nothing of what it has ordered begin any more.
     pub(super) async fn end(&self) -> Result<()> {
-        self.set_running_limit(Some(0)).await
-    }
-
-    async fn set_running_limit(&self, limit: Option<i32>) -> Result<()> {
-        let request = SetAccountRunningLimitRequest { account: self.account.clone(), limit };
+        let request = SetAccountRunningLimitRequest { account: self.account.clone(), limit: Some(0) };
         self.queues.clone().set_account_running_limit(request).await.context("limiting the attacker's orders")?;
         Ok(())
     }
@@ -134,10 +124,10 @@ impl Attacker {
         answers
     }
 
-    /// A few addresses take turns, none of which another attack has had.
+    /// A few addresses take turns, none of which another attacker has.
     fn address(&self) -> IpAddr {
         let turn = self.next_address.fetch_add(1, Ordering::Relaxed) % 4;
-        let [high, low] = self.attack.load(Ordering::Relaxed).to_be_bytes();
+        let [high, low] = self.number.to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(127, high, low, 66 + turn))
     }
 
