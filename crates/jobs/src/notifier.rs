@@ -95,8 +95,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Says whether a claim found something. After one that did not, [`Listener::until_due`] waits for [`MIN_BACKOFF`] to
-    /// [`MAX_BACKOFF`] before it hears what was notified meanwhile.
+    /// Says whether a claim found something. After one that did not, [`Listener::until_due`] waits for 10 ms, doubled up to
+    /// 100 ms by further ones in a row, before it hears what was notified meanwhile.
     pub fn claimed(&mut self, found: bool) {
         self.backoff = if found { Duration::ZERO } else { (self.backoff * 2).clamp(MIN_BACKOFF, MAX_BACKOFF) };
         self.backoff_until = Instant::now() + self.backoff;
