@@ -1,12 +1,14 @@
-//! What a read costs in round trips to PostgreSQL: cold one, warm none, however many generations it asks for.
+//! What is asked of PostgreSQL: a cold read costs one round trip, a warm one none, however many generations it asks for; and
+//! what cannot run yet costs few claims, however much is queued.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
 use testkit::{Database, Nats, Redis, RoundTrips, Service, eventually};
 
 use crate::cluster::{Cluster, Node, User};
 use crate::watches::{Watch, all, named};
+use crate::worker::Worker;
 
 /// A process whose round trips are counted, beside those of a cluster that lead the relay and write.
 struct Counted {
@@ -168,4 +170,29 @@ async fn a_hundred_watches_that_open_at_once_share_their_first_reads() {
     let reads = counted.reads();
     // Two for the first and two for all others; a machine that starves the process has some of them come later.
     assert!(reads.len() <= 20, "{} reads: {reads:#?}", reads.len());
+}
+
+/// Each start notifies the workers, and all of it is of an account that may run nothing.
+#[tokio::test]
+async fn starts_of_a_full_account_cost_few_claims() {
+    const STARTS: i64 = 60;
+    let database = Database::fresh().await.unwrap();
+    let counter = RoundTrips::before(&database.url_of(Service::GenerationStatus)).await.unwrap();
+    let cluster = Cluster::on(database, |config| {
+        config.database.url = counter.url();
+        config.generations.account_running = 0;
+    })
+    .await;
+    let user = cluster.user(STARTS).await;
+    let _worker = Worker::new(&cluster, 1).await;
+    let claims = || counter.take().into_iter().filter(|sql| sql.contains("'claims of '")).count();
+    eventually("the worker claims", Duration::from_secs(10), async || (claims() > 0).then_some(())).await.unwrap();
+    let begun = Instant::now();
+    for _ in 0..STARTS {
+        cluster.started(&user).await;
+    }
+    // The pauses between them grow to 100 ms: so many in any time, and the few before.
+    let most = 6 + begun.elapsed().as_millis() / 100;
+    let claims = claims();
+    assert!(claims > 0 && claims as u128 <= most, "{claims} claims in {:?}", begun.elapsed());
 }
