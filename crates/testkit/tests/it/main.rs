@@ -3,6 +3,7 @@
 
 mod accounts;
 mod grants;
+mod indexes;
 mod killed;
 mod proxy;
 mod roles;
