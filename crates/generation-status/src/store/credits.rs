@@ -71,13 +71,19 @@ impl Store {
         // Every entry has exactly one line in the book `held` or `issued`, which stands for the entry. Its opposite is in `spent`
         // and `available`, so the available change follows from the two lines without reading a third.
         let query = sqlx::query_as(
-            "select l.id, l.entry, l.generation_id, coalesce(s.amount_micros, 0) as spent_micros,
-                    -l.amount_micros - coalesce(s.amount_micros, 0) as available_micros, l.reason, l.lines, l.create_time
-             from ledger l
-             left join ledger s on s.account_id = l.account_id and s.generation_id = l.generation_id
-                               and s.entry = l.entry and s.book = 'spent'
-             where l.account_id = $1 and l.book in ('held', 'issued') and l.id < $2
-             order by l.id desc limit $3",
+            "select id, entry, generation_id, spent_micros, -amount_micros - spent_micros as available_micros, reason, lines, create_time
+             from (
+                 select l.*, coalesce((
+                     -- For each entry of the page by itself: a join reads all lines of an account that has more than a few.
+                     select s.amount_micros from ledger s
+                     where s.account_id = l.account_id and s.generation_id = l.generation_id and s.entry = l.entry
+                       and s.book = 'spent'
+                 ), 0) as spent_micros
+                 from ledger l
+                 where l.account_id = $1 and l.book in ('held', 'issued') and l.id < $2
+                 order by l.id desc limit $3
+             ) page
+             order by id desc",
         )
         .bind(account.0)
         .bind(before.map_or(Uuid::max(), |id| id.0))

@@ -1,4 +1,5 @@
-//! The listings' plans: a page costs what is on it, however long the history is that it is taken from.
+//! The plans of what is read: a page costs what is on it, and a row that is asked for by its key itself, however long the history is
+//! that it is taken from.
 
 use chassis::links::AssetUrls;
 use std::time::Duration;
@@ -6,12 +7,12 @@ use std::time::Duration;
 use generation_status::Config;
 use proto::credits::v1::usage_query::Dimension;
 use proto::credits::v1::{GetUsageRequest, ListCreditEntriesRequest, UsageQuery};
-use proto::generations::v1::{ListGenerationsRequest, State};
+use proto::generations::v1::{BatchGetGenerationsRequest, ListGenerationsRequest, State};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Database, Service, eventually};
 use uuid::Uuid;
 
-use crate::cluster::{Node, User, internal_keys};
+use crate::cluster::{Node, PRICE, User, internal_keys};
 
 /// Rows on a page.
 const PAGE: i32 = 10;
@@ -238,4 +239,71 @@ async fn usage_of_ten_days_costs_ten_days_however_long_the_history_is() {
     .await;
     assert!(fetched_days <= 2 * pages * i64::from(PAGE), "{fetched_days} rows fetched for {pages} pages");
     assert_eq!(fetched(&pool, "generations").await, before, "no generation is read");
+}
+
+/// A user with 500 generations among ten thousand accounts with one, for which any index that begins with the account would do.
+async fn with_little_accounts(pool: &PgPool) -> User {
+    sqlx::raw_sql(
+        "alter table accounts disable trigger emit_insert;
+         alter table projects disable trigger emit_insert;
+         alter table scenes disable trigger emit_insert;
+         alter table generations disable trigger emit_insert;
+         insert into accounts (id, display_name)
+         select gen_random_uuid(), case i when 0 then 'Large' else 'Little' end from generate_series(0, 10000) i;
+         insert into projects (id, account_id, title, scene_count) select gen_random_uuid(), id, display_name, 1 from accounts;
+         insert into scenes (id, account_id, project_id, title, position)
+         select gen_random_uuid(), account_id, id, title, 0 from projects;
+         insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
+                                  request_sha256)
+         select gen_random_uuid(), account_id, project_id, id, 'local', 'a prompt', 1, 0, gen_random_uuid(), ''
+           from scenes, generate_series(1, 500) i
+          where i <= case title when 'Large' then 500 else 1 end
+          order by random();
+         analyze",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let large = "select account_id, project_id, id from scenes where title = 'Large'";
+    let (account, project, scene) = sqlx::query_as(large).fetch_one(pool).await.unwrap();
+    User { account, project, scene }
+}
+
+#[tokio::test]
+async fn what_is_asked_by_its_key_costs_itself() {
+    let database = Database::fresh().await.unwrap();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let user = with_little_accounts(&pool).await;
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
+    config.database.read.max = 1;
+    config.database.write.max = 1;
+    config.work.reconcile_interval = Duration::from_secs(3_600);
+    // Nobody proves that what is cached is fresh, so that each batch is read.
+    config.cache.relay = false;
+    let node = Node::start(&config).await;
+    sqlx::query("insert into credit_accounts (account_id, available_micros) values ($1, $2)")
+        .bind(user.account)
+        .bind(PRICE)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let request = user.start_request();
+    let start =
+        async || node.generations.clone().start_generation(user.asks(request.clone())).await.unwrap().into_inner();
+    let started = start().await.name;
+    let others = "select 'generations/' || id from generations where account_id = $1 and model = 'local' limit 9";
+    let mut names: Vec<String> = sqlx::query_scalar(others).bind(user.account).fetch_all(&pool).await.unwrap();
+    names.push(started.clone());
+    let (fetched, calls) = read(&pool, "generations", async || {
+        assert_eq!(start().await.name, started, "the same request starts nothing");
+        let batch = user.asks(BatchGetGenerationsRequest { names: names.clone() });
+        node.generations.clone().batch_get_generations(batch).await.unwrap().into_inner().generations.len()
+    })
+    .await;
+    // What the service reads by itself when it begins counts as well.
+    assert!(
+        fetched <= 2 * calls * i64::from(PAGE + 1),
+        "{fetched} rows fetched for {calls} batches and repeated starts"
+    );
 }

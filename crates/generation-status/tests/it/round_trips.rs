@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
-use sqlx::{Connection as _, PgConnection};
 use testkit::{Database, Nats, Redis, RoundTrips, Service, eventually};
 
 use crate::cluster::{Cluster, Node, User};
@@ -196,71 +195,4 @@ async fn starts_of_a_full_account_cost_few_claims() {
     let most = 6 + begun.elapsed().as_millis() / 100;
     let claims = claims();
     assert!(claims > 0 && claims as u128 <= most, "{claims} claims in {:?}", begun.elapsed());
-}
-
-/// Ten thousand accounts with one generation each, for which any index that begins with the account would do, and the user's 500.
-const HISTORIES: &str = "
-    alter table accounts disable trigger emit_insert;
-    alter table projects disable trigger emit_insert;
-    alter table scenes disable trigger emit_insert;
-    alter table generations disable trigger emit_insert;
-    insert into accounts (id, display_name) select gen_random_uuid(), 'Little' from generate_series(1, 10000);
-    insert into projects (id, account_id, title, scene_count)
-    select gen_random_uuid(), id, 'P', 1 from accounts where display_name = 'Little';
-    insert into scenes (id, account_id, project_id, title, position)
-    select gen_random_uuid(), account_id, id, 'S', 0 from projects where title = 'P';
-    insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id, request_sha256)
-    select rushes_uuid_v7(), account_id, project_id, id, 'm', 'p', 1, 0, gen_random_uuid(), ''
-    from scenes, generate_series(1, 500) i where title <> 'S' or i = 1
-    order by random();
-    analyze";
-
-/// The rows of generations that were read so far, by whatever plan, once every connection has said what it read.
-async fn rows_read(database: &str) -> i64 {
-    let mut connection = PgConnection::connect(database).await.unwrap();
-    let ended =
-        "select count(*) = 0 from pg_stat_activity where datname = current_database() and usename <> current_user";
-    eventually("the service's connections end", Duration::from_secs(30), async || {
-        sqlx::query_scalar::<_, bool>(ended).fetch_one(&mut connection).await.unwrap().then_some(())
-    })
-    .await
-    .unwrap();
-    let read = "select coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) from pg_stat_user_tables where relname = 'generations'";
-    let read = sqlx::query_scalar(read).fetch_one(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    read
-}
-
-#[tokio::test]
-async fn what_is_asked_by_its_key_reads_no_other_generations_of_the_account() {
-    /// From the sixth on PostgreSQL keeps one plan for all accounts.
-    const CALLS: i64 = 30;
-    let database = Database::fresh().await.unwrap();
-    let url = database.url();
-    let cluster = Cluster::on(database, |config| {
-        config.database.read.max = 1;
-        config.database.write.max = 1;
-    })
-    .await;
-    let user = cluster.user(CALLS).await;
-    sqlx::raw_sql(HISTORIES).execute(&cluster.pool).await.unwrap();
-    cluster.node.drain();
-    let before = rows_read(&url).await;
-    let node = Node::start(&cluster.config).await;
-    for _ in 0..CALLS {
-        let request = user.start_request();
-        let started = node.generations.clone().start_generation(user.asks(request.clone())).await.unwrap().into_inner();
-        let again = node.generations.clone().start_generation(user.asks(request)).await.unwrap().into_inner();
-        assert_eq!(started.name, again.name);
-        let batch = BatchGetGenerationsRequest { names: vec![started.name.clone()] };
-        node.generations.clone().batch_get_generations(user.asks(batch)).await.unwrap();
-    }
-    node.drain();
-    let read = rows_read(&url).await - before;
-    assert!((3 * CALLS..20 * CALLS).contains(&read), "{read} rows for {CALLS} calls of each kind");
-    // What was made by hand has neither jobs nor an end.
-    let unmade = "delete from generations where model = 'm';
-                  delete from usage_daily where model = 'm';
-                  update credit_accounts c set open_count = (select count(*) from generations g where g.account_id = c.account_id)";
-    sqlx::raw_sql(unmade).execute(&cluster.pool).await.unwrap();
 }
