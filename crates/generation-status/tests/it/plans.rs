@@ -264,8 +264,8 @@ async fn with_little_accounts(pool: &PgPool) -> User {
     .execute(pool)
     .await
     .unwrap();
-    let large = "select account_id, project_id, id from scenes where title = 'Large'";
-    let (account, project, scene) = sqlx::query_as(large).fetch_one(pool).await.unwrap();
+    let of_the_user = "select account_id, project_id, id from scenes where title = 'Large'";
+    let (account, project, scene) = sqlx::query_as(of_the_user).fetch_one(pool).await.unwrap();
     User { account, project, scene }
 }
 
