@@ -74,7 +74,7 @@ impl Store {
             "select id, entry, generation_id, spent_micros, -amount_micros - spent_micros as available_micros, reason, lines, create_time
              from (
                  select l.*, coalesce((
-                     -- For each entry of the page by itself: a join reads all lines of an account that has more than a few.
+                     -- For each entry of the page by itself: where accounts have a hundred lines, a join reads all of the account's.
                      select s.amount_micros from ledger s
                      where s.account_id = l.account_id and s.generation_id = l.generation_id and s.entry = l.entry
                        and s.book = 'spent'

@@ -70,6 +70,16 @@ async fn with_entries(pool: &PgPool) -> User {
     user
 }
 
+/// Of a process whose statements are run often enough for their plans to be those for all accounts, since there is one connection.
+fn config(database: &Database) -> Config {
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
+    config.database.read.max = 1;
+    // The reconciler reads the same tables.
+    config.work.reconcile_interval = Duration::from_secs(3_600);
+    config
+}
+
 /// The rows of a table that were fetched so far, by any way.
 async fn fetched(pool: &PgPool, table: &str) -> i64 {
     let fetched = "select coalesce(idx_tup_fetch, 0) + seq_tup_read from pg_stat_user_tables where relname = $1";
@@ -97,12 +107,7 @@ async fn a_page_of_two_thousand_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_history(&pool).await;
-    let url = database.url_of(Service::GenerationStatus);
-    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
-    // On one connection, so that the statement is run often enough for its plan to be that for all accounts.
-    config.database.read.max = 1;
-    // The reconciler reads the same tables.
-    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let config = config(&database);
     let node = Node::start(&config).await;
     for parent in [user.scene(), user.project(), String::new()] {
         let (fetched, pages) = read(&pool, "generations", async || {
@@ -122,11 +127,7 @@ async fn a_page_of_four_thousand_entries_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_entries(&pool).await;
-    let url = database.url_of(Service::GenerationStatus);
-    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
-    config.database.read.max = 1;
-    // The reconciler reads the same tables.
-    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let config = config(&database);
     let node = Node::start(&config).await;
     let (fetched, pages) = read(&pool, "ledger", async || {
         let request = user.asks(ListCreditEntriesRequest { page_size: PAGE, page_token: String::new() });
@@ -168,10 +169,7 @@ async fn a_restricted_page_of_two_thousand_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_ends(&pool).await;
-    let url = database.url_of(Service::GenerationStatus);
-    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
-    config.database.read.max = 1;
-    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let config = config(&database);
     let node = Node::start(&config).await;
     let asked = || ListGenerationsRequest { page_size: PAGE, ..ListGenerationsRequest::default() };
     let in_state = |state: State| ListGenerationsRequest { states: vec![state.into()], ..asked() };
@@ -220,10 +218,7 @@ async fn usage_of_ten_days_costs_ten_days_however_long_the_history_is() {
     .await
     .unwrap();
     sqlx::raw_sql("vacuum analyze usage_daily").execute(&pool).await.unwrap();
-    let url = database.url_of(Service::GenerationStatus);
-    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
-    config.database.read.max = 1;
-    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let config = config(&database);
     let node = Node::start(&config).await;
     let query = UsageQuery {
         first_day: "2026-02-01".to_owned(),
@@ -274,11 +269,8 @@ async fn what_is_asked_by_its_key_costs_itself() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_little_accounts(&pool).await;
-    let url = database.url_of(Service::GenerationStatus);
-    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
-    config.database.read.max = 1;
+    let mut config = config(&database);
     config.database.write.max = 1;
-    config.work.reconcile_interval = Duration::from_secs(3_600);
     // Nobody proves that what is cached is fresh, so that each batch is read.
     config.cache.relay = false;
     let node = Node::start(&config).await;
